@@ -1,0 +1,1 @@
+"""The rules of attachments: no transport, no database, no files."""

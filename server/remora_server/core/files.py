@@ -1,0 +1,258 @@
+"""Files: bytes with a name, an owner and a lifetime. Add, read, list, change, and what holds them alive.
+
+A workspace pays for a file while it is ACTIVE and not detached, that is: until it is deleted, or the last attachment
+that held it is. After the grace period the sweep removes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+
+import google_crc32c
+
+from remora_server.core import access, errors, etags, fields, ids
+from remora_server.core.activity import ActivityLog
+from remora_server.core.file_types import content_type_of, type_of
+from remora_server.core.model import Blob, Caller, ExternalRef, File, FileSpec, FileState, Media, Page, Subject
+from remora_server.core.pages import Pages
+from remora_server.core.ports import BlobReader, BlobStore, Clock, FileQuery, MetadataStore
+from remora_server.core.subjects import Subjects
+
+MUTABLE = ("name", "content_type", "media", "metadata", "external_ref")
+OUTPUT_ONLY = (
+    "id", "workspace_id", "detected_content_type", "size_bytes", "checksums", "type", "state", "preview", "creator",
+    "create_time", "update_time", "delete_time", "purge_time", "etag", "content_etag",
+)  # fmt: skip
+EMPTY = {"name": "", "content_type": "", "media": Media(), "metadata": {}, "external_ref": ExternalRef()}
+
+
+class Files:
+    """The rules of files over a metadata store and a blob store."""
+
+    def __init__(
+        self,
+        store: MetadataStore,
+        blobs: BlobStore,
+        subjects: Subjects,
+        log: ActivityLog,
+        pages: Pages,
+        clock: Clock,
+        *,
+        quota_bytes: int,
+    ) -> None:
+        self._store = store
+        self._blobs = blobs
+        self._subjects = subjects
+        self._log = log
+        self._pages = pages
+        self._clock = clock
+        self._quota_bytes = quota_bytes
+
+    def add(self, caller: Caller, spec: FileSpec, blob: Blob) -> File:
+        """Make a file of the caller's on a stored blob."""
+        self._charge(caller.workspace_id, blob.size_bytes)
+        now = self._clock.now()
+        content_type = content_type_of(spec.name, spec.content_type)
+        file = File(
+            id=ids.new_id(ids.FILE),
+            workspace_id=caller.workspace_id,
+            blob_id=blob.id,
+            name=spec.name,
+            content_type=content_type,
+            detected_content_type="",
+            size_bytes=blob.size_bytes,
+            checksums=blob.checksums,
+            type=type_of(content_type),
+            state=FileState.ACTIVE,
+            media=spec.media,
+            metadata=spec.metadata,
+            external_ref=spec.external_ref,
+            creator=caller.actor,
+            create_time=now,
+            update_time=now,
+            delete_time=None,
+            detach_time=None,
+            was_attached=False,
+            version=1,
+        )
+        self._store.add_file(file)
+        self._record(caller, "created", file)
+        return file
+
+    def get(self, caller: Caller, file_id: str, field: str = "file_id") -> File:
+        """Return a file that the caller may see; its owner sees a deleted one until it is purged."""
+        found = self._store.file(caller.workspace_id, ids.parse(ids.FILE, file_id, field))
+        if found is None or not access.may_read_file(self._store, caller, found):
+            raise errors.NotFoundError("file", f"files/{file_id}")
+        return found
+
+    def readable(self, caller: Caller, file_id: str, field: str = "file_id") -> File:
+        """Return a file whose bytes the caller may read now."""
+        file = self.get(caller, file_id, field)
+        if file.state is FileState.DELETED:
+            raise errors.NotFoundError("file", f"files/{file_id}")
+        if file.state is FileState.QUARANTINED:
+            raise errors.FileQuarantinedError
+        return file
+
+    def of_attachment(self, caller: Caller, attachment_id: str) -> File:
+        """Return the file of a live attachment, readable."""
+        found = self._store.attachment(caller.workspace_id, ids.parse(ids.ATTACHMENT, attachment_id, "attachment_id"))
+        if found is None or found.delete_time is not None or not found.file_id:
+            raise errors.NotFoundError("attachment", f"attachments/{attachment_id}")
+        return self.readable(caller, found.file_id)
+
+    def open(self, file: File) -> BlobReader | bytes:
+        """Open the bytes of a file: a reader, or the bytes themselves where the database holds them."""
+        blob = self._store.blob(file.blob_id)
+        if blob is None:
+            raise errors.StoredContentCorruptError
+        if not blob.is_inline:
+            return self._blobs.open(blob.location)
+        data = self._store.inline_bytes(blob.id)
+        if data is None:
+            raise errors.StoredContentCorruptError
+        return data
+
+    def read_whole(self, file: File) -> bytes:
+        """Return all bytes of a small file, proved against its CRC32C."""
+        source = self.open(file)
+        if isinstance(source, bytes):
+            data = source
+        else:
+            try:
+                data = source.read(0, file.size_bytes)
+            finally:
+                source.close()
+        if google_crc32c.value(data) != file.checksums.crc32c:
+            raise errors.StoredContentCorruptError
+        return data
+
+    def require_content(self, file: File, content_etag: str) -> None:
+        """Raise EtagMismatchError if the caller expects other bytes, as one who resumes a download does."""
+        actual = etags.content_etag_of(file.checksums.sha256)
+        if content_etag and content_etag != actual:
+            raise errors.EtagMismatchError(actual)
+
+    def list(
+        self,
+        caller: Caller,
+        wanted: FileQuery,
+        subject: Subject | None,
+        *,
+        page_size: int = 0,
+        page_token: str = "",
+        include_total_size: bool = False,
+    ) -> Page[File]:
+        """Return a page of the files that the caller may read, newest first."""
+        workspace_id = access.enter(caller, wanted.workspace_id)
+        query = replace(wanted, workspace_id=workspace_id, reader="" if caller.is_admin else caller.principal_id)
+        if subject is not None:
+            resolved = self._subjects.resolve(caller, subject, register=False)
+            query = replace(query, subject_type=resolved.type, subject_id=resolved.id)
+        page = self._pages.page(
+            ("files", query),
+            page_size,
+            page_token,
+            lambda after, limit: self._store.list_files(query, after, limit),
+            lambda last: (last.create_time, last.id),
+        )
+        return replace(page, total_size=self._store.count_files(query)) if include_total_size else page
+
+    def update(self, caller: Caller, file_id: str, spec: FileSpec, mask: Collection[str], etag: str = "") -> File:
+        """Change what the mask names of a file's name, type, media, metadata and reference."""
+        stored = self.owned(caller, file_id)
+        if stored.state is FileState.DELETED:
+            raise errors.NotFoundError("file", f"files/{file_id}")
+        etags.require(etag, stored.version)
+        paths = fields.mask(mask, MUTABLE, OUTPUT_ONLY) or {
+            name for name in MUTABLE if getattr(spec, name) != EMPTY[name]
+        }
+        check = fields.Check("file.")
+        if "name" in paths:
+            check.file_name(spec.name)
+        check.content_type(spec.content_type)
+        check.media(spec.media)
+        check.metadata(spec.metadata)
+        check.external_ref(spec.external_ref)
+        check.done()
+        changed = replace(
+            stored,
+            name=spec.name if "name" in paths else stored.name,
+            content_type=content_type_of(spec.name or stored.name, spec.content_type)
+            if "content_type" in paths
+            else stored.content_type,
+            media=spec.media if "media" in paths else stored.media,
+            external_ref=spec.external_ref if "external_ref" in paths else stored.external_ref,
+            metadata=fields.merged_metadata(stored.metadata, spec.metadata, paths),
+        )
+        differing = [name for name in MUTABLE if getattr(changed, name) != getattr(stored, name)]
+        if "metadata" not in differing and not fields.same_metadata(changed.metadata, stored.metadata):
+            differing.append("metadata")
+        if not differing:
+            return stored
+        return self.write(caller, replace(changed, type=type_of(changed.content_type)), "updated", differing)
+
+    def owned(self, caller: Caller, file_id: str) -> File:
+        """Return a file that the caller may change."""
+        file = self.get(caller, file_id)
+        if not access.owns(caller, file.creator.id):
+            raise errors.AccessDeniedError
+        return file
+
+    def undelete(self, caller: Caller, file_id: str, etag: str = "") -> File:
+        """Bring a deleted file back; attachments that were deleted with it stay deleted."""
+        stored = self.owned(caller, file_id)
+        if stored.state is not FileState.DELETED:
+            raise errors.NotDeletedError
+        etags.require(etag, stored.version)
+        if stored.detach_time is None:
+            self._charge(stored.workspace_id, stored.size_bytes)
+        return self.write(caller, replace(stored, state=FileState.ACTIVE, delete_time=None), "undeleted")
+
+    def hold(self, caller: Caller, file: File) -> File:
+        """Note that a live attachment holds a file."""
+        if file.was_attached and file.detach_time is None:
+            return file
+        if file.detach_time is not None:
+            self._charge(caller.workspace_id, file.size_bytes)
+        held = replace(file, was_attached=True, detach_time=None)
+        self._store.update_file(held)
+        return held
+
+    def let_go(self, caller: Caller, file_id: str) -> None:
+        """Note that an attachment no longer holds a file; without any, its grace period begins."""
+        file = self._store.file(caller.workspace_id, file_id)
+        if file is None or file.state is FileState.DELETED or self._store.live_attachments_of_file(file_id):
+            return
+        self._store.charge(caller.workspace_id, -file.size_bytes, 0)
+        self._store.update_file(replace(file, detach_time=self._clock.now()))
+
+    def write(self, caller: Caller, changed: File, verb: str, changed_fields: Sequence[str] = ()) -> File:
+        """Store a changed file and record the change."""
+        written = replace(changed, update_time=self._clock.now(), version=changed.version + 1)
+        self._store.update_file(written)
+        self._record(caller, verb, written, changed_fields)
+        return written
+
+    def require_room(self, caller: Caller, size_bytes: int) -> None:
+        """Raise QuotaExceededError if the workspace could not hold that many bytes more."""
+        if self._quota_bytes and self._store.used_bytes(caller.workspace_id) + size_bytes > self._quota_bytes:
+            raise errors.QuotaExceededError(caller.workspace_id)
+
+    def _charge(self, workspace_id: str, size_bytes: int) -> None:
+        if not self._store.charge(workspace_id, size_bytes, self._quota_bytes):
+            raise errors.QuotaExceededError(workspace_id)
+
+    def _record(self, caller: Caller, verb: str, file: File, changed_fields: Sequence[str] = ()) -> None:
+        summary = {"id": file.id, "name": file.name, "content_type": file.content_type, "size_bytes": file.size_bytes}
+        attached = file.was_attached and file.detach_time is None
+        self._log.record(
+            caller,
+            f"file.{verb}.v1",
+            file.id,
+            {"file": summary},
+            changed_fields=changed_fields,
+            visible_to="" if attached else file.creator.id,
+        )

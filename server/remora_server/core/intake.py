@@ -1,0 +1,123 @@
+"""What becomes of bytes that have been received: a blob, a file, perhaps an attachment, in the caller's transaction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from remora_server.core import dedup, errors, ids
+from remora_server.core.attachments import Attachments
+from remora_server.core.dedup import DedupMode
+from remora_server.core.file_types import content_type_of
+from remora_server.core.files import Files
+from remora_server.core.model import Blob, Caller, Checksums, File, FileSpec, Subject, UploadOutcome
+from remora_server.core.ports import Clock, MetadataStore
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """Digests and size of bytes, computed here."""
+
+    checksums: Checksums
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What an upload came to. `blob_is_new` tells whether the bytes that were brought are the ones kept."""
+
+    file: File
+    outcome: UploadOutcome
+    attachment_id: str
+    blob_is_new: bool = False
+
+
+class Intake:
+    """Turns received bytes, or a hit of the dedup rule, into a file."""
+
+    def __init__(
+        self, store: MetadataStore, files: Files, attachments: Attachments, clock: Clock, mode: DedupMode
+    ) -> None:
+        self._store = store
+        self._files = files
+        self._attachments = attachments
+        self._clock = clock
+        self._mode = mode
+
+    def find_existing(self, caller: Caller, spec: FileSpec) -> File | None:
+        """Return a readable file with the content that `spec` claims, if it claims enough."""
+        if spec.size_bytes is None:
+            return None
+        return dedup.find_existing(self._store, self._mode, caller, spec.checksums, spec.size_bytes)
+
+    def reuse(
+        self, caller: Caller, existing: File, spec: FileSpec, attach_to: Subject | None, attachment_id: str = ""
+    ) -> Taken:
+        """Answer an upload with content that is there: the caller's own file of that name and type, or a new one."""
+        wanted = _typed(spec)
+        file = dedup.same_file(self._store, caller, existing, wanted)
+        if file is None:
+            blob = self._store.blob(existing.blob_id)
+            if blob is None:
+                raise errors.StoredContentCorruptError
+            file = self._files.add(caller, wanted, blob)
+        return Taken(file, UploadOutcome.ALREADY_EXISTS, self._attach(caller, file, attach_to, attachment_id))
+
+    def take(
+        self,
+        caller: Caller,
+        spec: FileSpec,
+        content: Content,
+        *,
+        location: str = "",
+        inline: bytes | None = None,
+        attach_to: Subject | None = None,
+        attachment_id: str = "",
+    ) -> Taken:
+        """Record bytes that are durable at `location`, or come as `inline` to be kept with the row."""
+        claim = Checksums(sha256=content.checksums.sha256)
+        existing = dedup.find_existing(self._store, self._mode, caller, claim, content.size_bytes)
+        if existing is not None:
+            return self.reuse(caller, existing, spec, attach_to, attachment_id)
+        blob, is_new = self._store.find_or_add_blob(
+            Blob(
+                id=ids.new_id(ids.BLOB),
+                workspace_id=caller.workspace_id,
+                key=dedup.key(caller.workspace_id, content.checksums, content.size_bytes),
+                checksums=content.checksums,
+                size_bytes=content.size_bytes,
+                location=location,
+                create_time=self._clock.now(),
+            ),
+            inline,
+        )
+        file = self._files.add(caller, _typed(spec), blob)
+        return Taken(file, UploadOutcome.STORED, self._attach(caller, file, attach_to, attachment_id), is_new)
+
+    def _attach(self, caller: Caller, file: File, attach_to: Subject | None, attachment_id: str) -> str:
+        if attach_to is None:
+            return ""
+        return self._attachments.attach_file(caller, attach_to, file, attachment_id=attachment_id)[0].id
+
+
+def _typed(spec: FileSpec) -> FileSpec:
+    return FileSpec(
+        name=spec.name,
+        content_type=content_type_of(spec.name, spec.content_type),
+        media=spec.media,
+        metadata=spec.metadata,
+        external_ref=spec.external_ref,
+    )
+
+
+def require_match(claimed: Checksums, claimed_size: int | None, content: Content) -> None:
+    """Compare whatever a caller declared with what came; raise for the first difference."""
+    if claimed_size is not None and claimed_size != content.size_bytes:
+        raise errors.SizeMismatchError(claimed_size, content.size_bytes)
+    actual = content.checksums
+    if claimed.crc32c is not None and claimed.crc32c != actual.crc32c:
+        raise errors.ContentChecksumMismatchError("crc32c", f"{claimed.crc32c:08x}", f"{actual.crc32c or 0:08x}")
+    for algorithm in ("md5", "sha256"):
+        wanted: bytes = getattr(claimed, algorithm)
+        came: bytes = getattr(actual, algorithm)
+        if wanted and wanted != came:
+            raise errors.ContentChecksumMismatchError(algorithm, wanted.hex(), came.hex())

@@ -1,0 +1,206 @@
+"""The registry of issues: what attachments need to know about an issue of a foreign tracker."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from uuid import UUID
+
+from remora_server.core import access, batches, errors, etags, fields, ids
+from remora_server.core.activity import ActivityLog
+from remora_server.core.model import Caller, Issue, IssueStatus, Outcome, Page, Subject
+from remora_server.core.pages import Pages
+from remora_server.core.ports import Changes, Clock, IssueQuery, MetadataStore
+
+MUTABLE = ("external_refs", "project_id", "title", "parent_issue_id", "status", "assignees", "completed", "metadata")
+OUTPUT_ONLY = ("id", "workspace_id", "key", "create_time", "update_time", "delete_time", "etag")
+
+
+@dataclass(frozen=True, slots=True)
+class UpsertedIssue:
+    """An issue and what the upsert did to it."""
+
+    issue: Issue
+    outcome: Outcome
+
+
+class Issues:
+    """Keeps the issues that a host system pushes."""
+
+    def __init__(self, store: MetadataStore, log: ActivityLog, pages: Pages, clock: Clock) -> None:
+        self._store = store
+        self._log = log
+        self._pages = pages
+        self._clock = clock
+
+    def get(self, caller: Caller, workspace: str, *, issue_id: str = "", key: str = "") -> Issue:
+        """Return an issue by id, or by key within the workspace."""
+        if issue_id:
+            return self._by_id(caller, issue_id, "issue_id")
+        workspace_id = access.enter(caller, workspace)
+        if not key:
+            raise errors.invalid("key", "is required unless issue_id is given")
+        found = self._store.issue_by_key(workspace_id, key)
+        if found is None:
+            raise errors.NotFoundError("issue", f"issues/{key}")
+        return found
+
+    def upsert(self, caller: Caller, wanted: Issue, mask: Collection[str]) -> UpsertedIssue:
+        """Create the issue with this key, or change the fields that the mask names (none: those that are set)."""
+        access.enter(caller, wanted.workspace_id, "issue.workspace_id")
+        self._check(wanted)
+        paths = fields.mask(mask, MUTABLE, OUTPUT_ONLY) or {
+            name for name in MUTABLE if getattr(wanted, name) != _EMPTY[name]
+        }
+        if wanted.parent_issue_id:
+            parent = self._by_id(caller, wanted.parent_issue_id, "issue.parent_issue_id")
+            if parent.key == wanted.key:
+                raise errors.invalid("issue.parent_issue_id", "is the issue itself")
+            wanted = replace(wanted, parent_issue_id=parent.id)
+        now = self._clock.now()
+        new = replace(
+            wanted,
+            id=ids.new_id(ids.ISSUE),
+            workspace_id=caller.workspace_id,
+            create_time=now,
+            update_time=now,
+            delete_time=None,
+            version=1,
+        )
+        stored, added = self._store.find_or_add_issue(new)
+        if added:
+            self._record(caller, "created", stored)
+            return UpsertedIssue(stored, Outcome.CREATED)
+        changed = replace(
+            stored,
+            **{name: getattr(wanted, name) for name in paths if "." not in name},
+            metadata=fields.merged_metadata(stored.metadata, wanted.metadata, paths),
+        )
+        if changed == stored and fields.same_metadata(changed.metadata, stored.metadata):
+            return UpsertedIssue(stored, Outcome.UNCHANGED)
+        changed = replace(changed, update_time=now, version=stored.version + 1)
+        self._store.update_issue(changed)
+        self._record(
+            caller, "updated", changed, [name for name in MUTABLE if getattr(changed, name) != getattr(stored, name)]
+        )
+        return UpsertedIssue(changed, Outcome.UPDATED)
+
+    def upsert_many(
+        self, caller: Caller, workspace: str, items: Sequence[tuple[Issue, Collection[str]]], changes: Changes
+    ) -> list[UpsertedIssue | errors.RemoraError]:
+        """Upsert each item by itself; a second one for the same key is refused."""
+        access.enter(caller, workspace)
+        seen: set[str] = set()
+
+        def one(item: tuple[Issue, Collection[str]]) -> UpsertedIssue:
+            issue, mask = item
+            if issue.key in seen:
+                raise errors.DuplicateInBatchError
+            seen.add(issue.key)
+            return self.upsert(caller, issue, mask)
+
+        return batches.each(changes, items, one)
+
+    def list(
+        self,
+        caller: Caller,
+        wanted: IssueQuery,
+        *,
+        page_size: int = 0,
+        page_token: str = "",
+        include_total_size: bool = False,
+    ) -> Page[Issue]:
+        """Return a page of issues, oldest first; with a parent, its sub-issues."""
+        workspace_id = access.enter(caller, wanted.workspace_id)
+        query = replace(wanted, workspace_id=workspace_id)
+        if query.parent_issue_id:
+            query = replace(query, parent_issue_id=self._by_id(caller, query.parent_issue_id, "parent_issue_id").id)
+        page = self._pages.page(
+            ("issues", query),
+            page_size,
+            page_token,
+            lambda after, limit: self._store.list_issues(query, after, limit),
+            lambda last: (last.create_time, last.id),
+        )
+        return replace(page, total_size=self._store.count_issues(query)) if include_total_size else page
+
+    def delete(self, caller: Caller, issue_id: str, etag: str = "", *, allow_missing: bool = False) -> Issue | None:
+        """Take an issue out of the registry; what is attached to it stays."""
+        stored = self._store.issue(caller.workspace_id, ids.parse(ids.ISSUE, issue_id, "issue_id"))
+        if stored is None:
+            if allow_missing:
+                return None
+            raise errors.NotFoundError("issue", f"issues/{issue_id}")
+        etags.require(etag, stored.version)
+        now = self._clock.now()
+        deleted = replace(stored, delete_time=now, update_time=now, version=stored.version + 1)
+        self._store.update_issue(deleted)
+        self._record(caller, "deleted", deleted)
+        return deleted
+
+    def _by_id(self, caller: Caller, issue_id: str, field: str) -> Issue:
+        found = self._store.issue(caller.workspace_id, ids.parse(ids.ISSUE, issue_id, field))
+        if found is None:
+            raise errors.NotFoundError("issue", f"issues/{issue_id}")
+        return found
+
+    def _record(self, caller: Caller, verb: str, issue: Issue, changed_fields: Sequence[str] = ()) -> None:
+        self._log.record(
+            caller,
+            f"issue.{verb}.v1",
+            issue.id,
+            {"issue": {"id": issue.id, "key": issue.key, "title": issue.title, "status": issue.status.name}},
+            subject=Subject("issue", issue.id, issue.key),
+            changed_fields=changed_fields,
+        )
+
+    def _check(self, wanted: Issue) -> None:
+        check = fields.Check("issue.")
+        check.that(wanted.key, "key", "is required")
+        check.that(len(wanted.key) <= fields.MAX_KEY_CHARS, "key", f"has more than {fields.MAX_KEY_CHARS} characters")
+        check.that(
+            wanted.key.isprintable() and wanted.key.strip() == wanted.key,
+            "key",
+            "holds control characters, or spaces around it",
+        )
+        check.that(not _is_uuid(wanted.key), "key", "is a UUID, which would be taken for an id")
+        for name in ("title", "project_id"):
+            check.text(name, getattr(wanted, name))
+        for name in ("id", "name", "color", "category"):
+            check.text(f"status.{name}", getattr(wanted.status, name))
+        check.that(
+            len(wanted.assignees) <= fields.MAX_REFERENCES, "assignees", f"has more than {fields.MAX_REFERENCES}"
+        )
+        for assignee in wanted.assignees:
+            check.that(assignee.id, "assignees.id", "is required")
+            for text in (assignee.id, assignee.display_name, assignee.avatar_url):
+                check.text("assignees", text, "assignee")
+        check.that(
+            len(wanted.external_refs) <= fields.MAX_REFERENCES,
+            "external_refs",
+            f"has more than {fields.MAX_REFERENCES}",
+        )
+        for ref in wanted.external_refs:
+            check.external_ref(ref, "external_refs")
+        check.metadata(wanted.metadata)
+        check.done()
+
+
+_EMPTY = {
+    "external_refs": (),
+    "project_id": "",
+    "title": "",
+    "parent_issue_id": "",
+    "status": IssueStatus(),
+    "assignees": (),
+    "completed": False,
+    "metadata": {},
+}
+
+
+def _is_uuid(text: str) -> bool:
+    try:
+        UUID(text)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,344 @@
+"""The nouns of the contract as immutable values: what core decides about and every store and front passes on.
+
+Times are whole microseconds since the Unix epoch in UTC (`Micros`): both databases keep them exactly, and they compare
+and page without time zones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Generic, TypeVar
+
+Micros = int
+MetadataValue = str | int | float
+Metadata = Mapping[str, MetadataValue]
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who did something, as others see them."""
+
+    id: str
+    kind: str  # USER, APP or SYSTEM
+    display_name: str
+    icon_url: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """The principal behind a call and what its key allows."""
+
+    workspace_id: str
+    workspace_slug: str
+    actor: Actor
+    scopes: frozenset[str]
+    expire_time: Micros | None = None
+
+    @property
+    def principal_id(self) -> str:
+        """The user's id; two keys of one user are one principal."""
+        return self.actor.id
+
+    @property
+    def is_admin(self) -> bool:
+        """Whether the key may act on what other principals created."""
+        return "admin" in self.scopes
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What something is attached to; `id` is empty until it is resolved."""
+
+    type: str
+    id: str = ""
+    key: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ExternalRef:
+    """The name of the same thing in another system."""
+
+    source: str = ""
+    id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Checksums:
+    """Digests of some bytes; empty or None where unknown."""
+
+    crc32c: int | None = None
+    md5: bytes = b""
+    sha256: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Media:
+    """What is known of a file's contents beyond its type; zero and empty mean unknown."""
+
+    width: int = 0
+    height: int = 0
+    blur_hash: str = ""
+    duration_ms: int = 0
+    page_count: int = 0
+    code_language: str = ""
+    alt_text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """Stored bytes; several files of one workspace may share one. `location` is where a blob store keeps them."""
+
+    id: str
+    workspace_id: str
+    key: str
+    checksums: Checksums
+    size_bytes: int
+    location: str
+    create_time: Micros
+
+    @property
+    def is_inline(self) -> bool:
+        """Whether the bytes lie in the database instead of the blob store."""
+        return not self.location
+
+
+class FileState(StrEnum):
+    """Whether a file can be read."""
+
+    ACTIVE = "ACTIVE"
+    QUARANTINED = "QUARANTINED"
+    DELETED = "DELETED"
+
+
+@dataclass(frozen=True, slots=True)
+class FileSpec:
+    """What a caller says about a file before its bytes are known."""
+
+    name: str
+    size_bytes: int | None = None
+    content_type: str = ""
+    checksums: Checksums = Checksums()
+    media: Media = Media()
+    metadata: Metadata = field(default_factory=dict)
+    external_ref: ExternalRef = ExternalRef()
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """Bytes with a name, an owner and a lifetime of their own."""
+
+    id: str
+    workspace_id: str
+    blob_id: str
+    name: str
+    content_type: str
+    detected_content_type: str
+    size_bytes: int
+    checksums: Checksums
+    type: str
+    state: FileState
+    media: Media
+    metadata: Metadata
+    external_ref: ExternalRef
+    creator: Actor
+    create_time: Micros
+    update_time: Micros
+    delete_time: Micros | None
+    detach_time: Micros | None  # since when nothing live holds a file that was once attached
+    was_attached: bool
+    version: int
+
+
+class TicketState(StrEnum):
+    """Where an upload stands; the last four are final."""
+
+    PENDING = "PENDING"
+    UPLOADING = "UPLOADING"
+    VERIFYING = "VERIFYING"
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+    EXPIRED = "EXPIRED"
+
+
+OPEN_STATES = (TicketState.PENDING, TicketState.UPLOADING, TicketState.VERIFYING)
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """The right to upload one file, and how far that upload has come."""
+
+    id: str
+    workspace_id: str
+    state: TicketState
+    spec: FileSpec
+    transport: str
+    attach_to: Subject | None
+    skip_existing_check: bool
+    committed_size: int
+    committed_crc32c: int
+    writer_epoch: int
+    append_offset: int  # where the last unary append began; -1 before the first
+    append_crc32c: int
+    file_id: str
+    attachment_id: str
+    outcome: str
+    error_reason: str
+    error_message: str
+    creator: Actor
+    create_time: Micros
+    expire_time: Micros
+    staged_removed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """A URL or a file on a subject; exactly one of `url` and `file_id` is set."""
+
+    id: str
+    workspace_id: str
+    subject: Subject
+    url: str
+    normalized_url: str
+    url_key: str
+    file_id: str
+    title: str
+    subtitle: str
+    icon_url: str
+    group_key: str
+    metadata: Metadata
+    external_ref: ExternalRef
+    sequence_number: int | None
+    creator: Actor
+    updater: Actor
+    create_time: Micros
+    update_time: Micros
+    archive_time: Micros | None
+    delete_time: Micros | None
+    purge_time: Micros | None
+    version: int
+    file: File | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A plain reference from a subject to a URL."""
+
+    id: str
+    workspace_id: str
+    subject: Subject
+    url: str
+    normalized_url: str
+    url_key: str
+    title: str
+    creator: Actor
+    create_time: Micros
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class IssueStatus:
+    """The state of an issue as its tracker names it."""
+
+    id: str = ""
+    name: str = ""
+    color: str = ""
+    category: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Assignee:
+    """A person or program that an issue is assigned to."""
+
+    id: str
+    display_name: str = ""
+    avatar_url: str = ""
+    kind: str = "USER"
+
+
+@dataclass(frozen=True, slots=True)
+class Issue:
+    """What attachments need to know about an issue of a foreign tracker."""
+
+    id: str
+    workspace_id: str
+    key: str
+    external_refs: Sequence[ExternalRef]
+    project_id: str
+    title: str
+    parent_issue_id: str
+    status: IssueStatus
+    assignees: Sequence[Assignee]
+    completed: bool
+    metadata: Metadata
+    create_time: Micros
+    update_time: Micros
+    delete_time: Micros | None
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Activity:
+    """One recorded change. `seq` orders the log; `visible_to` names its only reader where not everybody may see it."""
+
+    seq: int
+    id: str
+    type: str
+    workspace_id: str
+    subject: Subject | None
+    actor: Actor
+    occur_time: Micros
+    resource_id: str
+    changed_fields: Sequence[str]
+    payload: Mapping[str, object]
+    request_id: str
+    visible_to: str
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[Item]):
+    """One page of a listing; `next_page_token` is empty on the last."""
+
+    items: Sequence[Item]
+    next_page_token: str = ""
+    total_size: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    """A tenant: nothing is ever shared between two of them."""
+
+    id: str
+    slug: str
+    name: str
+    create_time: Micros
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """A group of issues that share the letters of their keys."""
+
+    id: str
+    workspace_id: str
+    key: str
+    create_time: Micros
+
+
+class Outcome(StrEnum):
+    """What an upsert did."""
+
+    CREATED = "CREATED"
+    UPDATED = "UPDATED"
+    UNCHANGED = "UNCHANGED"
+    STALE = "STALE"
+
+
+class UploadOutcome(StrEnum):
+    """Whether an upload's bytes were taken in, or found among what the caller may read."""
+
+    STORED = "STORED"
+    ALREADY_EXISTS = "ALREADY_EXISTS"

@@ -1,0 +1,542 @@
+"""What core needs of the outside, as Protocols: a metadata store, a blob store, a clock, and the one place that writes.
+
+Stores implement these, `app.py` hands them over. Calls are synchronous. Whatever changes rows runs inside one
+transaction on the writer (`Changes.run`); reads run anywhere. Stores raise StorageUnavailableError or StorageFullError
+from `core/errors.py`, never their driver's errors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from remora_server.core.model import (
+    Activity,
+    Actor,
+    Attachment,
+    Blob,
+    ExternalRef,
+    File,
+    Issue,
+    Link,
+    Micros,
+    Project,
+    Ticket,
+    TicketState,
+    Workspace,
+)
+
+Result = TypeVar("Result")
+Position = tuple[int | str, ...]  # the sort values of the last item of the page before
+
+
+class Clock(Protocol):
+    """Where the time comes from."""
+
+    def now(self) -> Micros:
+        """Return microseconds since the epoch, UTC."""
+        ...
+
+
+class Changes(Protocol):
+    """The one place that writes: calls run one after the other, several in one durable commit."""
+
+    def run(self, call: Callable[[], Result]) -> Result:
+        """Run `call` in a transaction and return its result once that is durable. Not from the event loop.
+
+        Called inside a change it runs at once, in a savepoint of its own: if it raises, only what it did is undone.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A credential as it is kept: only its hash, never itself."""
+
+    id: str
+    key_hash: bytes
+    workspace_id: str
+    workspace_slug: str
+    principal: Actor
+    scopes: frozenset[str]
+    create_time: Micros
+    expire_time: Micros | None
+    revoke_time: Micros | None
+
+
+@dataclass(frozen=True, slots=True)
+class Repeat:
+    """The stored answer to a request_id."""
+
+    fingerprint: bytes
+    answer: bytes
+    create_time: Micros
+
+
+@dataclass(frozen=True, slots=True)
+class AttachmentQuery:
+    """Which attachments to list; empty fields don't restrict."""
+
+    workspace_id: str
+    subject_type: str = ""
+    subject_id: str = ""
+    url_key: str = ""
+    kinds: Sequence[str] = ()
+    content_types: Sequence[str] = ()
+    created_by: str = ""
+    external_ref: ExternalRef = ExternalRef()
+    show_archived: bool = False
+    show_deleted: bool = False
+    order: str = "CREATE_TIME_DESC"
+
+
+@dataclass(frozen=True, slots=True)
+class FileQuery:
+    """Which files to list; `reader` sees its own and those that hang on a live attachment, empty sees all."""
+
+    workspace_id: str
+    reader: str = ""
+    subject_type: str = ""
+    subject_id: str = ""
+    content_types: Sequence[str] = ()
+    created_by: str = ""
+    created_from: Micros | None = None
+    created_to: Micros | None = None
+    show_deleted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TicketQuery:
+    """Which upload tickets to list."""
+
+    workspace_id: str
+    states: Sequence[TicketState] = ()
+    created_by: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LinkQuery:
+    """Which links to list."""
+
+    workspace_id: str
+    subject_type: str
+    subject_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class IssueQuery:
+    """Which issues to list."""
+
+    workspace_id: str
+    parent_issue_id: str = ""
+    status_ids: Sequence[str] = ()
+    assignee_ids: Sequence[str] = ()
+    include_completed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ActivityQuery:
+    """Which activities to list; `reader` sees those meant for all and its own, empty sees all."""
+
+    workspace_id: str
+    reader: str = ""
+    subjects: Sequence[tuple[str, str]] = ()  # (type, id)
+    actor_ids: Sequence[str] = ()
+    types: Sequence[str] = ()
+    occurred_from: Micros | None = None
+    occurred_to: Micros | None = None
+    newest_first: bool = True
+
+
+class MetadataStore(Protocol):
+    """Rows. `find_or_add_*` is how something unique comes into being: the unique index decides, never a look first."""
+
+    # Tenants and credentials
+
+    def find_or_add_workspace(self, new: Workspace) -> tuple[Workspace, bool]:
+        """Return the workspace with this slug and whether it is new."""
+        ...
+
+    def workspace(self, id_or_slug: str) -> Workspace | None:
+        """Find a workspace by either name."""
+        ...
+
+    def list_workspaces(self) -> Sequence[Workspace]:
+        """Return all, oldest first."""
+        ...
+
+    def find_or_add_user(self, workspace_id: str, new: Actor, create_time: Micros) -> Actor:
+        """Return the user with this display name in the workspace."""
+        ...
+
+    def add_key(self, key: Key) -> None:
+        """Keep a credential."""
+        ...
+
+    def key_by_hash(self, key_hash: bytes) -> Key | None:
+        """Find a credential by the SHA-256 of its text, revoked and expired ones too."""
+        ...
+
+    def list_keys(self, workspace_id: str) -> Sequence[Key]:
+        """Return the workspace's keys, oldest first."""
+        ...
+
+    def revoke_key(self, key_id: str, revoke_time: Micros) -> bool:
+        """Mark a key as revoked; False if there is none."""
+        ...
+
+    def find_or_add_project(self, new: Project) -> tuple[Project, bool]:
+        """Return the project with this key in its workspace and whether it is new."""
+        ...
+
+    def list_projects(self, workspace_id: str) -> Sequence[Project]:
+        """Return the workspace's projects, oldest first."""
+        ...
+
+    # Issues
+
+    def issue(self, workspace_id: str, issue_id: str) -> Issue | None:
+        """Find a live issue by id."""
+        ...
+
+    def issue_by_key(self, workspace_id: str, key: str) -> Issue | None:
+        """Find a live issue by key."""
+        ...
+
+    def find_or_add_issue(self, new: Issue) -> tuple[Issue, bool]:
+        """Return the live issue with this key and whether it is `new`."""
+        ...
+
+    def update_issue(self, changed: Issue) -> None:
+        """Write all fields of an issue."""
+        ...
+
+    def list_issues(self, query: IssueQuery, after: Position | None, limit: int) -> Sequence[Issue]:
+        """Return live issues by (create_time, id) upwards."""
+        ...
+
+    def count_issues(self, query: IssueQuery) -> int:
+        """Count what list_issues would return in all."""
+        ...
+
+    # Attachments
+
+    def attachment(self, workspace_id: str, attachment_id: str) -> Attachment | None:
+        """Find an attachment by id, deleted ones too, with its file."""
+        ...
+
+    def live_attachment_by_url(
+        self, workspace_id: str, subject_type: str, subject_id: str, url_key: str
+    ) -> Attachment | None:
+        """Find the one live attachment of a subject for a URL key."""
+        ...
+
+    def live_attachment_by_file(self, subject_type: str, subject_id: str, file_id: str) -> Attachment | None:
+        """Find the one live attachment of a subject for a file."""
+        ...
+
+    def find_or_add_attachment(self, new: Attachment) -> tuple[Attachment, bool]:
+        """Return the live attachment of the same subject and target, and whether it is `new`."""
+        ...
+
+    def attachment_id_taken(self, attachment_id: str) -> bool:
+        """Tell whether any workspace has an attachment with this id."""
+        ...
+
+    def update_attachment(self, changed: Attachment) -> bool:
+        """Write all mutable fields; False if a live one with the same subject and target stands in the way."""
+        ...
+
+    def list_attachments(self, query: AttachmentQuery, after: Position | None, limit: int) -> Sequence[Attachment]:
+        """Return attachments in the query's order, each with its file."""
+        ...
+
+    def count_attachments(self, query: AttachmentQuery) -> int:
+        """Count what list_attachments would return in all."""
+        ...
+
+    # Files and blobs
+
+    def file(self, workspace_id: str, file_id: str) -> File | None:
+        """Find a file by id, deleted ones too."""
+        ...
+
+    def add_file(self, new: File) -> None:
+        """Insert a file; its blob must have a row already."""
+        ...
+
+    def update_file(self, changed: File) -> None:
+        """Write all mutable fields."""
+        ...
+
+    def list_files(self, query: FileQuery, after: Position | None, limit: int) -> Sequence[File]:
+        """Return files by (create_time, id) downwards."""
+        ...
+
+    def count_files(self, query: FileQuery) -> int:
+        """Count what list_files would return in all."""
+        ...
+
+    def file_with_content(
+        self, blob_key: str, reader: str, *, own_only: bool, name: str = "", content_type: str = ""
+    ) -> File | None:
+        """Find an ACTIVE file on this content that `reader` may read; with `name` only its own of that name and type."""
+        ...
+
+    def file_with_md5(self, workspace_id: str, md5: bytes, size_bytes: int, creator: str) -> File | None:
+        """Find an ACTIVE file of this creator by MD5 and size."""
+        ...
+
+    def live_attachments_of_file(self, file_id: str) -> Sequence[Attachment]:
+        """Return the live attachments that hold a file."""
+        ...
+
+    def charge(self, workspace_id: str, delta_bytes: int, limit_bytes: int) -> bool:
+        """Add to the bytes that a workspace uses; False, and nothing is added, if that would pass a limit above 0."""
+        ...
+
+    def used_bytes(self, workspace_id: str) -> int:
+        """Return the bytes charged to a workspace."""
+        ...
+
+    def find_or_add_blob(self, new: Blob, inline: bytes | None) -> tuple[Blob, bool]:
+        """Return the blob under `new.key` and whether it is `new`; `inline` holds the bytes of one without location."""
+        ...
+
+    def blob(self, blob_id: str) -> Blob | None:
+        """Find a blob by id."""
+        ...
+
+    def inline_bytes(self, blob_id: str) -> bytes | None:
+        """Return the bytes of a blob that lies in the database."""
+        ...
+
+    # Upload tickets
+
+    def add_ticket(self, new: Ticket) -> None:
+        """Insert a ticket."""
+        ...
+
+    def ticket(self, workspace_id: str, ticket_id: str) -> Ticket | None:
+        """Find a ticket by id."""
+        ...
+
+    def update_ticket(self, changed: Ticket, *, if_state: Sequence[TicketState], if_epoch: int | None) -> bool:
+        """Write a ticket if it still is in one of these states and has this writer epoch; tell whether it did."""
+        ...
+
+    def list_tickets(self, query: TicketQuery, after: Position | None, limit: int) -> Sequence[Ticket]:
+        """Return tickets by (create_time, id) downwards."""
+        ...
+
+    # Links
+
+    def link(self, workspace_id: str, link_id: str) -> Link | None:
+        """Find a link by id."""
+        ...
+
+    def find_or_add_link(self, new: Link) -> tuple[Link, bool]:
+        """Return the subject's link for this URL key and whether it is `new`."""
+        ...
+
+    def update_link(self, changed: Link) -> bool:
+        """Write a link; False if another of its subject has the same URL key."""
+        ...
+
+    def delete_link(self, link_id: str) -> None:
+        """Remove a link for good."""
+        ...
+
+    def list_links(self, query: LinkQuery, after: Position | None, limit: int) -> Sequence[Link]:
+        """Return links by (create_time, id) downwards."""
+        ...
+
+    # Activity
+
+    def add_activity(self, new: Activity) -> None:
+        """Append to the log; the store gives the sequence number."""
+        ...
+
+    def activity(self, workspace_id: str, activity_id: str) -> Activity | None:
+        """Find one entry."""
+        ...
+
+    def list_activities(self, query: ActivityQuery, after: Position | None, limit: int) -> Sequence[Activity]:
+        """Return entries by sequence number, in the query's direction."""
+        ...
+
+    def count_activities(self, query: ActivityQuery) -> int:
+        """Count what list_activities would return in all."""
+        ...
+
+    def activity_bounds(self) -> tuple[int, int]:
+        """Return the sequence numbers of the last entry that was removed (0 if none) and of the newest one."""
+        ...
+
+    # Repeats
+
+    def repeat(self, key: str) -> Repeat | None:
+        """Find a stored answer."""
+        ...
+
+    def add_repeat(self, key: str, repeat: Repeat) -> None:
+        """Keep an answer; one under the same key is replaced."""
+        ...
+
+    # Sweeping and checking
+
+    def tickets_to_expire(self, now: Micros, limit: int) -> Sequence[Ticket]:
+        """Return open tickets whose time is up."""
+        ...
+
+    def tickets_to_clear(self, limit: int) -> Sequence[Ticket]:
+        """Return closed tickets whose staged bytes were not removed yet."""
+        ...
+
+    def tickets_closed_before(self, time: Micros, limit: int) -> Sequence[str]:
+        """Return ids of cleared tickets that expired before `time`."""
+        ...
+
+    def delete_tickets(self, ticket_ids: Sequence[str]) -> None:
+        """Remove tickets for good."""
+        ...
+
+    def purge_attachments(self, deleted_before: Micros, limit: int) -> int:
+        """Remove attachments that were deleted before a time; return how many."""
+        ...
+
+    def purge_files(self, gone_before: Micros, limit: int) -> int:
+        """Remove files deleted, or without any attachment again, before a time; return how many."""
+        ...
+
+    def count_purgeable(self, before: Micros) -> tuple[int, int]:
+        """Count what purge_attachments and purge_files would remove."""
+        ...
+
+    def unreferenced_blobs(self, created_before: Micros, limit: int) -> Sequence[Blob]:
+        """Return blobs that no file row names."""
+        ...
+
+    def delete_blob_if_unreferenced(self, blob_id: str) -> bool:
+        """Remove a blob's row unless a file names it by now."""
+        ...
+
+    def delete_repeats(self, before: Micros) -> int:
+        """Forget answers older than a time."""
+        ...
+
+    def blobs_after(self, blob_id: str, limit: int) -> Sequence[Blob]:
+        """Return blobs by id upwards, for a walk over all of them."""
+        ...
+
+    def known_locations(self, locations: Sequence[str]) -> set[str]:
+        """Return those locations that a blob row names."""
+        ...
+
+    def open_tickets_among(self, ticket_ids: Sequence[str]) -> set[str]:
+        """Return those tickets that are open."""
+        ...
+
+    def counts(self) -> dict[str, int]:
+        """Return the numbers of rows by noun."""
+        ...
+
+    def dangling_files(self) -> Sequence[str]:
+        """Return ids of files whose blob has no row."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """Something found in a blob store, known or not."""
+
+    name: str
+    size_bytes: int
+    modify_time: Micros
+
+
+class Staged(Protocol):
+    """Bytes on their way in. One writer at a time."""
+
+    @property
+    def size_bytes(self) -> int:
+        """How many bytes were written so far, durable or not."""
+        ...
+
+    def write(self, data: bytes) -> None:
+        """Append."""
+        ...
+
+    def sync(self) -> None:
+        """Make everything written so far durable."""
+        ...
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Read back what was written."""
+        ...
+
+    def close(self) -> None:
+        """Let go of it; the bytes stay staged."""
+        ...
+
+
+class BlobReader(Protocol):
+    """Committed bytes."""
+
+    @property
+    def size_bytes(self) -> int:
+        """How many bytes there are."""
+        ...
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Return up to `size` bytes; fewer only at the end."""
+        ...
+
+    def close(self) -> None:
+        """Let go of it."""
+        ...
+
+
+class BlobStore(Protocol):
+    """Bytes. Names are made by core from ids, never from what callers send."""
+
+    def stage(self, name: str, keep_bytes: int) -> Staged:
+        """Open staged bytes for appending after the first `keep_bytes`; what lies behind them is dropped.
+
+        Raise StoredContentCorruptError if fewer than `keep_bytes` are there. Bytes that a crash left committed under
+        this name, without a row, are taken back.
+        """
+        ...
+
+    def commit(self, name: str) -> str:
+        """Turn synced staged bytes into a blob, durably; return its location. Repeating it is harmless."""
+        ...
+
+    def discard(self, name: str) -> None:
+        """Remove staged bytes, if there are any."""
+        ...
+
+    def open(self, location: str) -> BlobReader:
+        """Open a blob; raise StoredContentCorruptError if it is gone."""
+        ...
+
+    def delete(self, location: str) -> None:
+        """Remove a blob, if it is there."""
+        ...
+
+    def list_blobs(self) -> Iterator[Stored]:
+        """Walk over everything committed."""
+        ...
+
+    def list_staged(self) -> Iterator[Stored]:
+        """Walk over everything staged."""
+        ...
+
+
+class Notifier(Protocol):
+    """Tells watchers that the log has grown."""
+
+    def notify(self, workspaces: Iterable[str]) -> None:
+        """Wake the watchers of these workspaces."""
+        ...

@@ -1,0 +1,67 @@
+"""What a subject is: which row, if any, stands behind the type and the id or key that a caller names."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from remora_server.core import errors, fields, ids
+from remora_server.core.model import Caller, Issue, IssueStatus, Subject
+from remora_server.core.ports import Clock, MetadataStore
+
+
+class Subjects:
+    """Resolves subjects to the id that is the scope of everything attached to them."""
+
+    def __init__(self, store: MetadataStore, clock: Clock, *, strict: bool) -> None:
+        self._store = store
+        self._clock = clock
+        self._strict = strict
+
+    def resolve(self, caller: Caller, subject: Subject, *, register: bool) -> Subject:
+        """Return the subject with its id.
+
+        An issue is found by id, UUID or key; an unknown key is registered by a write unless issues are strict, an
+        unknown id never. Subjects of other types are known only to the caller and stand for themselves.
+        """
+        check = fields.Check()
+        check.subject(subject)
+        check.done()
+        if subject.type != "issue":
+            return replace(subject, id=subject.id or subject.key)
+        if subject.id:
+            issue = self._issue(caller, subject.id)
+            if subject.key and subject.key != issue.key:
+                raise errors.invalid("subject.key", "names another issue than subject.id; give one of them")
+            return Subject("issue", issue.id, issue.key)
+        found = self._store.issue_by_key(caller.workspace_id, subject.key)
+        if found is None:
+            if not register or self._strict:
+                raise errors.NotFoundError("issue", f"issues/{subject.key}")
+            found, _ = self._store.find_or_add_issue(self._blank(caller, subject.key))
+        return Subject("issue", found.id, found.key)
+
+    def _issue(self, caller: Caller, issue_id: str) -> Issue:
+        found = self._store.issue(caller.workspace_id, ids.parse(ids.ISSUE, issue_id, "subject.id"))
+        if found is None:
+            raise errors.NotFoundError("issue", f"issues/{issue_id}")
+        return found
+
+    def _blank(self, caller: Caller, key: str) -> Issue:
+        now = self._clock.now()
+        return Issue(
+            id=ids.new_id(ids.ISSUE),
+            workspace_id=caller.workspace_id,
+            key=key,
+            external_refs=(),
+            project_id="",
+            title="",
+            parent_issue_id="",
+            status=IssueStatus(),
+            assignees=(),
+            completed=False,
+            metadata={},
+            create_time=now,
+            update_time=now,
+            delete_time=None,
+            version=1,
+        )

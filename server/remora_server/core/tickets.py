@@ -1,0 +1,296 @@
+"""Upload tickets: the state machine of an upload. Issue, open (which fences), record progress, complete, fail, cancel, expire.
+
+PENDING -> UPLOADING -> (VERIFYING ->) COMPLETED, or FAILED, CANCELLED, EXPIRED. Every step is one conditional update on
+(state, writer epoch), so a writer that was overtaken, here or on another server, changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from remora_server.core import access, errors, fields, ids
+from remora_server.core.activity import ActivityLog
+from remora_server.core.files import Files
+from remora_server.core.intake import Content, Intake, Taken
+from remora_server.core.model import (
+    OPEN_STATES,
+    Caller,
+    FileSpec,
+    Micros,
+    Page,
+    Subject,
+    Ticket,
+    TicketState,
+    UploadOutcome,
+)
+from remora_server.core.pages import Pages
+from remora_server.core.ports import Clock, MetadataStore, TicketQuery
+from remora_server.core.subjects import Subjects
+
+MAX_AGE: Micros = 7 * 24 * 3600 * 1_000_000
+WRITABLE = (TicketState.PENDING, TicketState.UPLOADING, TicketState.VERIFYING)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a caller wants to upload."""
+
+    workspace_id: str
+    spec: FileSpec
+    transport: str = "GRPC"
+    attach_to: Subject | None = None
+    skip_existing_check: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """A ticket, or the file that makes one unnecessary."""
+
+    ticket: Ticket | None
+    existing: Taken | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A ticket whose only writer is now the caller, or what it came to already."""
+
+    ticket: Ticket
+    done: Taken | None = None
+
+
+class Tickets:
+    """The rules of upload tickets over a metadata store."""
+
+    def __init__(
+        self,
+        store: MetadataStore,
+        files: Files,
+        intake: Intake,
+        subjects: Subjects,
+        log: ActivityLog,
+        pages: Pages,
+        clock: Clock,
+        *,
+        lifetime: Micros,
+        max_file_bytes: int,
+        transports: Sequence[str] = ("GRPC",),
+    ) -> None:
+        self._store = store
+        self._files = files
+        self._intake = intake
+        self._subjects = subjects
+        self._log = log
+        self._pages = pages
+        self._clock = clock
+        self._lifetime = lifetime
+        self._max_file_bytes = max_file_bytes
+        self._transports = transports
+
+    def issue(self, caller: Caller, request: Request) -> Issued:
+        """Hand out a ticket, or the existing file where the dedup rule finds one."""
+        self.admit(caller, request)
+        attach_to = request.attach_to and self._subjects.resolve(caller, request.attach_to, register=True)
+        if not request.skip_existing_check:
+            existing = self._intake.find_existing(caller, request.spec)
+            if existing is not None:
+                return Issued(None, self._intake.reuse(caller, existing, request.spec, attach_to))
+        self._files.require_room(caller, request.spec.size_bytes or 0)
+        now = self._clock.now()
+        ticket = Ticket(
+            id=ids.new_id(ids.TICKET),
+            workspace_id=caller.workspace_id,
+            state=TicketState.PENDING,
+            spec=request.spec,
+            transport=request.transport,
+            attach_to=attach_to,
+            skip_existing_check=request.skip_existing_check,
+            committed_size=0,
+            committed_crc32c=0,
+            writer_epoch=0,
+            append_offset=-1,
+            append_crc32c=0,
+            file_id="",
+            attachment_id="",
+            outcome="",
+            error_reason="",
+            error_message="",
+            creator=caller.actor,
+            create_time=now,
+            expire_time=now + min(self._lifetime, MAX_AGE),
+        )
+        self._store.add_ticket(ticket)
+        self._record(caller, "created", ticket)
+        return Issued(ticket)
+
+    def admit(self, caller: Caller, request: Request) -> None:
+        """Check everything that can be checked before a byte is taken."""
+        access.enter(caller, request.workspace_id)
+        check = fields.Check("spec.")
+        check.file_spec(request.spec)
+        check.done()
+        if request.transport not in self._transports:
+            raise errors.TransportUnavailableError(request.transport)
+        if request.spec.size_bytes is not None and request.spec.size_bytes > self._max_file_bytes:
+            raise errors.FileTooLargeError(self._max_file_bytes)
+
+    def get(self, caller: Caller, ticket_id: str) -> Ticket:
+        """Return a ticket of the caller's; one whose time is up is shown as EXPIRED."""
+        found = self._store.ticket(caller.workspace_id, ids.parse(ids.TICKET, ticket_id, "upload_ticket_id"))
+        if found is None or not access.may_see_ticket(caller, found):
+            raise errors.NotFoundError("upload ticket", "uploadTickets/-")
+        if found.state in OPEN_STATES and found.expire_time <= self._clock.now():
+            return replace(found, state=TicketState.EXPIRED)
+        return found
+
+    def list(self, caller: Caller, wanted: TicketQuery, *, page_size: int = 0, page_token: str = "") -> Page[Ticket]:
+        """Return a page of the caller's tickets, newest first; an admin key sees everybody's."""
+        query = replace(wanted, workspace_id=access.enter(caller, wanted.workspace_id))
+        if not caller.is_admin:
+            if query.created_by not in {"", caller.principal_id}:
+                return Page(())
+            query = replace(query, created_by=caller.principal_id)
+        return self._pages.page(
+            ("tickets", query),
+            page_size,
+            page_token,
+            lambda after, limit: self._store.list_tickets(query, after, limit),
+            lambda last: (last.create_time, last.id),
+        )
+
+    def open(self, caller: Caller, ticket_id: str, attach_to: Subject | None = None) -> Opened:
+        """Make the caller the only writer; every older writer of this ticket is fenced from here on."""
+        ticket = self.get(caller, ticket_id)
+        if attach_to is not None:
+            self.require_same_subject(caller, ticket, attach_to)
+        if ticket.state is TicketState.COMPLETED:
+            return Opened(ticket, self.result(caller, ticket))
+        self._require_open(ticket)
+        if ticket.committed_size == 0 and not ticket.skip_existing_check:
+            existing = self._intake.find_existing(caller, ticket.spec)
+            if existing is not None:
+                taken = self._intake.reuse(caller, existing, ticket.spec, ticket.attach_to, self._attachment_id(ticket))
+                return Opened(self._completed(ticket, taken), taken)
+        opened = replace(ticket, state=TicketState.UPLOADING, writer_epoch=ticket.writer_epoch + 1)
+        if not self._store.update_ticket(opened, if_state=WRITABLE, if_epoch=ticket.writer_epoch):
+            raise errors.WriterFencedError(opened.writer_epoch)
+        return Opened(opened)
+
+    def record_progress(
+        self,
+        ticket: Ticket,
+        committed_size: int,
+        committed_crc32c: int,
+        append_offset: int = -1,
+        append_crc32c: int = 0,
+    ) -> Ticket:
+        """Note bytes that are durable; raise WriterFencedError if another writer has taken over."""
+        now = self._clock.now()
+        moved = replace(
+            ticket,
+            committed_size=committed_size,
+            committed_crc32c=committed_crc32c,
+            append_offset=append_offset,
+            append_crc32c=append_crc32c,
+            expire_time=min(ticket.create_time + MAX_AGE, now + self._lifetime),
+        )
+        if not self._store.update_ticket(moved, if_state=(TicketState.UPLOADING,), if_epoch=ticket.writer_epoch):
+            raise errors.WriterFencedError(ticket.writer_epoch + 1)
+        return moved
+
+    def begin_verifying(self, ticket: Ticket) -> Ticket:
+        """Note that the bytes are all there and are being read back."""
+        verifying = replace(ticket, state=TicketState.VERIFYING)
+        if not self._store.update_ticket(verifying, if_state=(TicketState.UPLOADING,), if_epoch=ticket.writer_epoch):
+            raise errors.WriterFencedError(ticket.writer_epoch + 1)
+        return verifying
+
+    def complete(self, caller: Caller, ticket: Ticket, content: Content, location: str) -> Taken:
+        """Turn the bytes at `location` into the ticket's file."""
+        current = self.get(caller, ticket.id)
+        if current.state is TicketState.COMPLETED:
+            return self.result(caller, current)
+        self._require_open(current)
+        if current.writer_epoch != ticket.writer_epoch:
+            raise errors.WriterFencedError(current.writer_epoch)
+        taken = self._intake.take(
+            caller,
+            ticket.spec,
+            content,
+            location=location,
+            attach_to=ticket.attach_to,
+            attachment_id=self._attachment_id(ticket),
+        )
+        crc32c = content.checksums.crc32c or 0
+        self._completed(replace(current, committed_size=content.size_bytes, committed_crc32c=crc32c), taken)
+        return taken
+
+    def result(self, caller: Caller, ticket: Ticket) -> Taken:
+        """Return what a completed ticket came to."""
+        file = self._store.file(caller.workspace_id, ticket.file_id)
+        if file is None:
+            raise errors.NotFoundError("file", f"files/{ticket.file_id}")
+        return Taken(file, UploadOutcome(ticket.outcome), ticket.attachment_id)
+
+    def fail(self, caller: Caller, ticket: Ticket, error: errors.RemoraError) -> bool:
+        """End a ticket whose upload can't succeed any more; False if another writer has it."""
+        failed = replace(ticket, state=TicketState.FAILED, error_reason=error.reason, error_message=error.message)
+        if not self._store.update_ticket(failed, if_state=OPEN_STATES, if_epoch=ticket.writer_epoch):
+            return False
+        self._record(caller, "failed", failed)
+        return True
+
+    def cancel(self, caller: Caller, ticket_id: str) -> Ticket:
+        """End a ticket on request; repeating it changes nothing. The raised epoch stops a running writer."""
+        ticket = self.get(caller, ticket_id)
+        if ticket.state is TicketState.CANCELLED:
+            return ticket
+        self._require_open(ticket)
+        cancelled = replace(ticket, state=TicketState.CANCELLED, writer_epoch=ticket.writer_epoch + 1)
+        if not self._store.update_ticket(cancelled, if_state=OPEN_STATES, if_epoch=ticket.writer_epoch):
+            raise errors.WriterFencedError(ticket.writer_epoch + 1)
+        self._record(caller, "cancelled", cancelled)
+        return cancelled
+
+    def mark_cleared(self, ticket: Ticket) -> None:
+        """Note that a closed ticket's staged bytes are gone."""
+        self._store.update_ticket(replace(ticket, staged_removed=True), if_state=(ticket.state,), if_epoch=None)
+
+    def require_same_subject(self, caller: Caller, ticket: Ticket, attach_to: Subject) -> None:
+        """Refuse to attach to something else than the ticket was issued for."""
+        resolved = self._subjects.resolve(caller, attach_to, register=False)
+        if ticket.attach_to is None or (ticket.attach_to.type, ticket.attach_to.id) != (resolved.type, resolved.id):
+            raise errors.invalid("attach_to", "differs from the subject that the ticket was issued for; leave it out")
+
+    def _completed(self, ticket: Ticket, taken: Taken) -> Ticket:
+        done = replace(
+            ticket,
+            state=TicketState.COMPLETED,
+            file_id=taken.file.id,
+            attachment_id=taken.attachment_id,
+            outcome=taken.outcome.value,
+            append_offset=-1,
+        )
+        if not self._store.update_ticket(done, if_state=OPEN_STATES, if_epoch=ticket.writer_epoch):
+            raise errors.WriterFencedError(ticket.writer_epoch + 1)
+        return done
+
+    def _require_open(self, ticket: Ticket) -> None:
+        if ticket.state is TicketState.EXPIRED:
+            raise errors.UploadTicketExpiredError
+        if ticket.state not in OPEN_STATES:
+            raise errors.UploadTicketClosedError(ticket.state.value)
+
+    def _attachment_id(self, ticket: Ticket) -> str:
+        return ids.respelled(ids.ATTACHMENT, ticket.id) if ticket.attach_to else ""
+
+    def _record(self, caller: Caller, verb: str, ticket: Ticket) -> None:
+        summary = {
+            "id": ticket.id,
+            "name": ticket.spec.name,
+            "state": ticket.state.value,
+            "reason": ticket.error_reason,
+        }
+        self._log.record(
+            caller, f"upload_ticket.{verb}.v1", ticket.id, {"upload_ticket": summary}, visible_to=ticket.creator.id
+        )

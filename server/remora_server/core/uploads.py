@@ -1,0 +1,515 @@
+"""Receiving bytes: check, hash, stage, make durable, record, and at the end turn them into a file.
+
+The event loop only checks offsets and CRC32C and puts pieces into lanes. One lane stores and computes SHA-256, one
+computes MD5, one makes bytes durable and records how far they reach; the three overlap. `committed_size` is what is
+both durable in the blob store and recorded, in that order, and never shrinks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass, replace
+
+import google_crc32c
+
+from remora_server.core import errors, ids
+from remora_server.core.intake import Content, Intake, Taken, require_match
+from remora_server.core.lanes import Lane
+from remora_server.core.model import Caller, Checksums, FileSpec, Subject, Ticket, TicketState
+from remora_server.core.ports import BlobStore, Changes, Staged
+from remora_server.core.subjects import Subjects
+from remora_server.core.tickets import Request, Tickets
+
+MIB = 1024 * 1024
+ACK_SECONDS = 2.0
+VERIFY_BLOCK = 4 * MIB
+PARKED_MAX = 512
+FENCE_WAIT_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How uploads are cut; announced to clients, in bytes."""
+
+    max_file_bytes: int
+    max_chunk_bytes: int = 2 * MIB
+    ack_interval_bytes: int = 8 * MIB
+    max_unacked_bytes: int = 32 * MIB
+    max_unary_bytes: int = 3 * MIB
+    max_inline_bytes: int = 16 * 1024
+    max_queued_bytes: int = 8 * MIB
+
+
+@dataclass(frozen=True, slots=True)
+class Pools:
+    """The threads that uploads share: for hashing and writing, for making durable, and for what waits on those."""
+
+    work: Executor
+    sync: Executor
+    wait: Executor
+
+
+@dataclass(slots=True)
+class Hashes:
+    """Running digests of the first `size` bytes of an upload."""
+
+    sha256: hashlib._Hash
+    md5: hashlib._Hash
+    crc32c: int = 0
+    size: int = 0
+
+
+def new_hashes() -> Hashes:
+    """Start digests of nothing."""
+    # MD5 is part of the API as an integrity check; it never identifies content.
+    return Hashes(hashlib.sha256(), hashlib.md5(usedforsecurity=False))
+
+
+def measure(data: bytes) -> Content:
+    """Compute the digests of bytes that came in one piece."""
+    digests = Checksums(
+        google_crc32c.value(data), hashlib.md5(data, usedforsecurity=False).digest(), hashlib.sha256(data).digest()
+    )
+    return Content(digests, len(data))
+
+
+class Receiving:
+    """One writer's stream of bytes into one ticket. `append`, `flush` and `tick` never block; the rest does."""
+
+    _staged: Staged | None = None
+
+    def __init__(self, uploads: Uploads, caller: Caller, ticket: Ticket, hashes: Hashes | None) -> None:
+        self._uploads = uploads
+        self._caller = caller
+        self._hashes = hashes or new_hashes()
+        self._hashes_complete = hashes is not None
+        self._crc32c = ticket.committed_crc32c
+        self.ticket = ticket
+        self.next_offset = ticket.committed_size
+        self.verified_size = 0
+        self._stored = self._hashed = self._sync_asked = ticket.committed_size
+        self._asked_at = time.monotonic()
+        self._room_wanted = False
+        self._fenced = threading.Event()
+        self._closed = threading.Event()
+        self._listener: Callable[[], None] = _nobody
+        self._store = Lane(uploads.pools.work, self._store_piece, self._tell)
+        self._md5 = Lane(uploads.pools.work, self._hash_piece, self._tell)
+        self._sync = Lane(uploads.pools.sync, self._sync_to, self._tell)
+
+    @property
+    def limits(self) -> Limits:
+        """How uploads are cut."""
+        return self._uploads.limits
+
+    @property
+    def staged(self) -> Staged:
+        """Where the bytes go; set by `start`."""
+        if self._staged is None:
+            raise errors.StorageUnavailableError
+        return self._staged
+
+    def start(self, staged: Staged) -> None:
+        """Begin to write into `staged`."""
+        self._staged = staged
+
+    def listen(self, listener: Callable[[], None]) -> None:
+        """Have `listener` called, on any thread, on progress, a failure, a fence, or room after there was none."""
+        self._listener = listener
+
+    def has_room(self) -> bool:
+        """Tell whether another piece may be queued; after a no the listener hears when it may."""
+        limit = self._uploads.limits.max_queued_bytes
+        if self._queued_bytes() < limit:
+            return True
+        self._room_wanted = True
+        # The lanes may have caught up between the look and the wish.
+        return self._queued_bytes() < limit
+
+    def append(self, offset: int, data: bytes, crc32c: int | None) -> None:
+        """Accept the next piece, or raise and leave everything as it was."""
+        self.raise_if_broken()
+        limits = self._uploads.limits
+        if len(data) > limits.max_chunk_bytes:
+            raise errors.invalid(
+                "chunk.data.content", f"has {len(data)} bytes, at most {limits.max_chunk_bytes} are allowed"
+            )
+        if offset != self.next_offset:
+            raise errors.OffsetMismatchError(self.next_offset)
+        if crc32c is not None and google_crc32c.value(data) != crc32c:
+            raise errors.ChunkChecksumMismatchError(self.next_offset)
+        end = offset + len(data)
+        if end > limits.max_file_bytes:
+            raise errors.FileTooLargeError(limits.max_file_bytes)
+        declared = self.ticket.spec.size_bytes
+        if declared is not None and end > declared:
+            raise errors.SizeMismatchError(declared, end)
+        self.next_offset = end
+        self._md5.put(data)
+        self._store.put(data)
+
+    def flush(self) -> None:
+        """Ask for everything accepted so far to be made durable and recorded."""
+        self._store.put(None)
+
+    def tick(self) -> None:
+        """Make bytes durable that have waited for two seconds; call it about every second."""
+        if time.monotonic() - self._asked_at >= ACK_SECONDS and self._sync_asked < self.next_offset:
+            self.flush()
+
+    def raise_if_broken(self) -> None:
+        """Raise what stopped this writer, if anything did."""
+        if self._fenced.is_set():
+            raise errors.WriterFencedError(self.ticket.writer_epoch + 1)
+        for lane in (self._store, self._md5, self._sync):
+            if lane.failure is not None:
+                raise lane.failure
+
+    def finish(self, claimed: Checksums, size_bytes: int | None, caller: Caller) -> Taken:
+        """Compare, commit and record; the answer is durable when this returns."""
+        try:
+            self._settle()
+            spec = self.ticket.spec
+            wanted_size = size_bytes if size_bytes is not None else spec.size_bytes
+            if wanted_size is not None and wanted_size != self.next_offset:
+                raise errors.SizeMismatchError(wanted_size, self.next_offset)
+            content = self._content()
+            require_match(spec.checksums, spec.size_bytes, content)
+            require_match(claimed, size_bytes, content)
+            self.staged.sync()
+            self.staged.close()
+            return self._uploads.commit(caller, self.ticket, content)
+        except (errors.SizeMismatchError, errors.ContentChecksumMismatchError, errors.StorageFullError) as refusal:
+            self.fail(refusal)
+            raise
+        finally:
+            self.release()
+
+    def fail(self, refusal: errors.RemoraError) -> None:
+        """End the ticket and remove its bytes: this upload can't succeed any more."""
+        self._wait_idle()
+        try:
+            self.staged.close()
+            self._uploads.fail(self._caller, self.ticket, refusal)
+        finally:
+            self.release()
+
+    def leave(self) -> int:
+        """Commit every byte received, keep the ticket for a later writer, and return the committed size."""
+        if self._closed.is_set():
+            return self.ticket.committed_size
+        try:
+            self.flush()
+            self._settle()
+            if self.ticket.committed_size == self.next_offset and self._hashes_complete:
+                self._hashes.size, self._hashes.crc32c = self.next_offset, self._crc32c
+                self._uploads.park(self.ticket.id, self._hashes)
+        except errors.StorageFullError as refusal:
+            self._uploads.fail(self._caller, self.ticket, refusal)
+        except errors.RemoraError:
+            # Fenced, or storage is away: what is recorded stands, and the next Open begins there.
+            pass
+        finally:
+            self.release()
+        return self.ticket.committed_size
+
+    def fence(self) -> None:
+        """Stop this writer: another one has the ticket."""
+        self._fenced.set()
+        self._tell()
+
+    def wait_closed(self) -> bool:
+        """Block until this writer has let go of the staged bytes; False if it does not within a minute."""
+        return self._closed.wait(FENCE_WAIT_SECONDS)
+
+    def release(self) -> None:
+        """Let go of the staged bytes and of the place among the active writers."""
+        if self._staged is not None:
+            self._staged.close()
+        self._closed.set()
+        self._uploads.forget(self)
+
+    def _wait_idle(self) -> None:
+        for lane in (self._store, self._md5, self._sync):
+            lane.wait_idle()
+
+    def _settle(self) -> None:
+        self._wait_idle()
+        self.raise_if_broken()
+
+    def _store_piece(self, data: bytes | None) -> None:
+        if self._fenced.is_set():
+            return
+        if data is not None:
+            self.staged.write(data)
+            self._hashes.sha256.update(data)
+            self._crc32c = google_crc32c.extend(self._crc32c, data)
+            self._stored += len(data)
+        if data is None or self._stored - self._sync_asked >= self._uploads.limits.ack_interval_bytes:
+            self._sync_asked = self._stored
+            self._asked_at = time.monotonic()
+            self._sync.put((self._stored, self._crc32c))
+        self._tell_of_room()
+
+    def _hash_piece(self, data: bytes) -> None:
+        self._hashes.md5.update(data)
+        self._hashed += len(data)
+        self._tell_of_room()
+
+    def _sync_to(self, mark: tuple[int, int]) -> None:
+        size, crc32c = mark
+        if self._sync.waiting or size == self.ticket.committed_size:
+            # A later mark is already waiting, and syncing for it covers this one.
+            return
+        self.staged.sync()
+        ticket = self.ticket
+        self.ticket = self._uploads.changes.run(lambda: self._uploads.tickets.record_progress(ticket, size, crc32c))
+        self._tell()
+
+    def _content(self) -> Content:
+        hashes = self._hashes
+        if not self._hashes_complete:
+            hashes = self._read_back()
+        digests = Checksums(self._crc32c, hashes.md5.digest(), hashes.sha256.digest())
+        return Content(digests, self.next_offset)
+
+    def _read_back(self) -> Hashes:
+        """Hash the staged bytes: earlier ones came through another process, whose digests are gone."""
+        ticket = self.ticket
+        self.ticket = self._uploads.changes.run(lambda: self._uploads.tickets.begin_verifying(ticket))
+        hashes = new_hashes()
+        while hashes.size < self.next_offset:
+            block = self.staged.read(hashes.size, VERIFY_BLOCK)
+            if not block:
+                raise errors.StoredContentCorruptError
+            beside = self._uploads.pools.work.submit(hashes.md5.update, block)
+            hashes.sha256.update(block)
+            hashes.crc32c = google_crc32c.extend(hashes.crc32c, block)
+            beside.result()
+            hashes.size += len(block)
+            self.verified_size = hashes.size
+        if hashes.crc32c != self._crc32c:
+            raise errors.StoredContentCorruptError
+        return hashes
+
+    def _queued_bytes(self) -> int:
+        return self.next_offset - min(self._stored, self._hashed)
+
+    def _tell(self) -> None:
+        self._listener()
+
+    def _tell_of_room(self) -> None:
+        if self._room_wanted and self._queued_bytes() <= self._uploads.limits.max_queued_bytes // 2:
+            self._room_wanted = False
+            self._listener()
+
+
+class Uploads:
+    """Takes bytes in, by stream, by unary append or in one piece."""
+
+    def __init__(
+        self,
+        tickets: Tickets,
+        intake: Intake,
+        subjects: Subjects,
+        blobs: BlobStore,
+        changes: Changes,
+        pools: Pools,
+        limits: Limits,
+    ) -> None:
+        self.tickets = tickets
+        self.changes = changes
+        self.pools = pools
+        self.limits = limits
+        self._intake = intake
+        self._subjects = subjects
+        self._blobs = blobs
+        self._lock = threading.Lock()
+        self._active: dict[str, Receiving] = {}
+        self._parked: OrderedDict[str, Hashes] = OrderedDict()
+
+    def begin(self, caller: Caller, ticket: Ticket) -> Receiving:
+        """Start receiving for a ticket that was just opened; an older writer in this process is stopped first."""
+        receiving = Receiving(self, caller, ticket, self._hashes_for(ticket))
+        while True:
+            with self._lock:
+                older = self._active.setdefault(ticket.id, receiving)
+            if older is receiving:
+                break
+            if older.ticket.writer_epoch > ticket.writer_epoch:
+                raise errors.WriterFencedError(older.ticket.writer_epoch)
+            older.fence()
+            if not older.wait_closed():
+                raise errors.StorageUnavailableError
+        try:
+            receiving.start(self._blobs.stage(ticket.id, ticket.committed_size))
+        except BaseException:
+            receiving.release()
+            raise
+        return receiving
+
+    def append(
+        self, caller: Caller, ticket_id: str, offset: int, data: bytes, crc32c: int | None, writer_epoch: int | None
+    ) -> Ticket:
+        """Add one piece to a ticket and make it durable. Repeating the last accepted piece answers alike."""
+        ticket = self.tickets.get(caller, ticket_id)
+        actual = google_crc32c.value(data)
+        if crc32c is not None and crc32c != actual:
+            raise errors.ChunkChecksumMismatchError(ticket.committed_size)
+        if ticket.state is TicketState.UPLOADING and _is_repeat(ticket, offset, data, actual):
+            return ticket
+        if writer_epoch is not None and writer_epoch != ticket.writer_epoch:
+            raise errors.WriterFencedError(ticket.writer_epoch)
+        opened = self.changes.run(lambda: self.tickets.open(caller, ticket_id))
+        if opened.done is not None:
+            raise errors.UploadTicketClosedError(TicketState.COMPLETED.value)
+        receiving = self.begin(caller, opened.ticket)
+        try:
+            receiving.append(offset, data, actual)
+        except (errors.SizeMismatchError, errors.FileTooLargeError) as refusal:
+            receiving.fail(refusal)
+            raise
+        except errors.RemoraError:
+            receiving.leave()
+            raise
+        if receiving.leave() != offset + len(data):
+            receiving.raise_if_broken()
+            raise errors.StorageUnavailableError
+        last = receiving.ticket
+        return self.changes.run(
+            lambda: self.tickets.record_progress(last, last.committed_size, last.committed_crc32c, offset, actual)
+        )
+
+    def create_file(
+        self, caller: Caller, ticket_id: str, claimed: Checksums, size_bytes: int | None, attach_to: Subject | None
+    ) -> Taken:
+        """Finish a ticket whose bytes were appended; repeating it returns the same file."""
+        ticket = self.tickets.get(caller, ticket_id)
+        if attach_to is not None:
+            self.tickets.require_same_subject(caller, ticket, attach_to)
+        wanted = size_bytes if size_bytes is not None else ticket.spec.size_bytes
+        nothing_came = ticket.state is TicketState.PENDING and wanted != 0
+        too_few = (
+            ticket.state in {TicketState.UPLOADING, TicketState.VERIFYING}
+            and wanted is not None
+            and ticket.committed_size < wanted
+        )
+        if nothing_came or too_few:
+            raise errors.UploadIncompleteError(ticket.committed_size)
+        opened = self.changes.run(lambda: self.tickets.open(caller, ticket_id))
+        if opened.done is not None:
+            return opened.done
+        return self.begin(caller, opened.ticket).finish(claimed, size_bytes, caller)
+
+    def admit_whole(self, caller: Caller, request: Request, data: bytes) -> FileSpec:
+        """Check a file that comes in one piece, before anything is stored; return what to store it as."""
+        if len(data) > self.limits.max_unary_bytes:
+            raise errors.FileTooLargeError(self.limits.max_unary_bytes)
+        self.tickets.admit(caller, request)
+        if len(data) > self.limits.max_file_bytes:
+            raise errors.FileTooLargeError(self.limits.max_file_bytes)
+        return request.spec
+
+    def is_inline(self, data: bytes) -> bool:
+        """Tell whether bytes are few enough to lie in the database, where one group commit makes them durable."""
+        return len(data) <= self.limits.max_inline_bytes
+
+    def stage_whole(self, data: bytes) -> str:
+        """Make bytes that came in one piece durable in the blob store; return where they lie."""
+        name = ids.new_id(ids.BLOB)
+        staged = self._blobs.stage(name, 0)
+        try:
+            staged.write(data)
+            staged.sync()
+        except errors.RemoraError:
+            staged.close()
+            self._blobs.discard(name)
+            raise
+        staged.close()
+        return self._blobs.commit(name)
+
+    def record_whole(
+        self, caller: Caller, request: Request, content: Content, location: str, inline: bytes | None
+    ) -> Taken:
+        """Record bytes that came in one piece; call it inside a change."""
+        attach_to = request.attach_to and self._subjects.resolve(caller, request.attach_to, register=True)
+        return self._intake.take(caller, request.spec, content, location=location, inline=inline, attach_to=attach_to)
+
+    def drop_unused(self, location: str) -> None:
+        """Remove committed bytes that no row names: an earlier blob made them superfluous, or they were refused."""
+        self._blobs.delete(location)
+
+    def cancel(self, caller: Caller, ticket_id: str) -> Ticket:
+        """Cancel a ticket, stop its writer in this process and remove its bytes."""
+        ticket = self.changes.run(lambda: self.tickets.cancel(caller, ticket_id))
+        if not ticket.staged_removed:
+            self._clear(ticket)
+        return ticket
+
+    def commit(self, caller: Caller, ticket: Ticket, content: Content) -> Taken:
+        """Turn staged, synced bytes into the ticket's file."""
+        location = self._blobs.commit(ticket.id)
+        taken = self.changes.run(lambda: self.tickets.complete(caller, ticket, content, location))
+        if not taken.blob_is_new:
+            self.drop_unused(location)
+        return taken
+
+    def fail(self, caller: Caller, ticket: Ticket, refusal: errors.RemoraError) -> None:
+        """End a ticket and remove its bytes at once."""
+        if self.changes.run(lambda: self.tickets.fail(caller, ticket, refusal)):
+            self._blobs.discard(ticket.id)
+            failed = replace(
+                ticket, state=TicketState.FAILED, error_reason=refusal.reason, error_message=refusal.message
+            )
+            self.changes.run(lambda: self.tickets.mark_cleared(failed))
+
+    def park(self, ticket_id: str, hashes: Hashes) -> None:
+        """Keep the digests of a broken-off upload, so that its continuation need not read the bytes back."""
+        with self._lock:
+            self._parked[ticket_id] = hashes
+            while len(self._parked) > PARKED_MAX:
+                self._parked.popitem(last=False)
+
+    def forget(self, receiving: Receiving) -> None:
+        """Take a writer that has ended off the list."""
+        with self._lock:
+            if self._active.get(receiving.ticket.id) is receiving:
+                del self._active[receiving.ticket.id]
+
+    def _clear(self, ticket: Ticket) -> None:
+        with self._lock:
+            writer = self._active.get(ticket.id)
+            self._parked.pop(ticket.id, None)
+        if writer is not None:
+            writer.fence()
+            writer.wait_closed()
+        self._blobs.discard(ticket.id)
+        self.changes.run(lambda: self.tickets.mark_cleared(ticket))
+
+    def _hashes_for(self, ticket: Ticket) -> Hashes | None:
+        with self._lock:
+            parked = self._parked.pop(ticket.id, None)
+        if ticket.committed_size == 0:
+            return new_hashes()
+        return (
+            parked
+            if parked and (parked.size, parked.crc32c) == (ticket.committed_size, ticket.committed_crc32c)
+            else None
+        )
+
+
+def _is_repeat(ticket: Ticket, offset: int, data: bytes, crc32c: int) -> bool:
+    return (
+        offset == ticket.append_offset
+        and offset + len(data) == ticket.committed_size
+        and crc32c == ticket.append_crc32c
+    )
+
+
+def _nobody() -> None:
+    """Listen to nothing."""
