@@ -1,0 +1,292 @@
+"""The program `remora-server`: serve, and what an operator does beside it."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+
+import uvloop
+
+from remora_server import app, config, dev
+from remora_server.config import Config, ConfigError
+from remora_server.core.errors import RemoraError
+from remora_server.core.tenants import DEFAULT_SCOPES
+
+DONE, REFUSED, BAD_USAGE, INTERRUPTED = 0, 1, 2, 130
+SECOND = app.SECOND
+VERSION = "0.1.0"
+
+Command = Callable[[Config, argparse.Namespace], int]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        settings = config.load(os.environ, options)
+        logging.basicConfig(
+            level=settings.log.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
+        )
+        command: Command = options.command
+        return command(settings, options)
+    except ConfigError as problem:
+        return _refuse(options, str(problem), BAD_USAGE)
+    except (RemoraError, app.NotMigratedError, OSError) as problem:
+        return _refuse(options, str(problem), REFUSED)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def _serve(settings: Config, options: argparse.Namespace) -> int:
+    app.tune_allocator()
+
+    def on_ready(ready: app.Ready) -> None:
+        seeded = ready.seeded
+        if options.json:
+            report: dict[str, object] = {"event": "ready", "grpc": ready.grpc, "http": ready.http}
+            if seeded is not None:
+                report |= {"key": seeded.key, "workspace": seeded.workspace.slug}
+                report["issues"] = [issue.key for issue in seeded.issues]
+            print(json.dumps(report), flush=True)
+        else:
+            print(_banner(settings, ready), flush=True)
+
+    uvloop.run(app.serve(settings, dev_mode=options.dev, on_ready=on_ready))
+    return DONE
+
+
+def _migrate(settings: Config, options: argparse.Namespace) -> int:
+    with app.open_stores(settings, migrating=True):
+        pass
+    _say(options, {"migrated": True, "database": str(settings.sqlite_path)}, f"{settings.sqlite_path} is up to date")
+    return DONE
+
+
+def _gc(settings: Config, options: argparse.Namespace) -> int:
+    grace = settings.gc_grace_seconds if options.grace is None else options.grace
+    with app.open_stores(settings) as stores:
+        swept = app.sweep_of(stores).sweep(int(grace * SECOND), dry_run=options.dry_run)
+    report = {name: getattr(swept, name) for name in swept.__slots__}
+    would = "would remove" if swept.dry_run else "removed"
+    removed = swept.deleted_blobs + swept.orphan_blobs
+    _say(
+        options,
+        report,
+        f"{would} {removed} blobs ({swept.deleted_bytes} bytes), {swept.stale_staged} staged, {swept.expired_tickets} expired tickets",
+    )
+    return DONE
+
+
+def _fsck(settings: Config, options: argparse.Namespace) -> int:
+    def progress(done: int, total: int) -> None:
+        if sys.stderr.isatty():
+            print(f"\rchecking {done} of {total} blobs", end="\n" if done == total else "", file=sys.stderr, flush=True)
+
+    with app.open_stores(settings) as stores:
+        checked = app.sweep_of(stores).check(progress)
+    report = checked.report()
+    state = "clean" if checked.clean else "not clean"
+    lines = [f"{state}: {checked.files} files, {checked.blobs} blobs, {len(checked.orphans)} orphans"]
+    for finding in ("missing", "corrupt", "wrong_size", "orphans", "stale_staged", "dangling_files"):
+        lines += [f"  {finding}: {json.dumps(one)}" for one in getattr(checked, finding)]
+    _say(options, report, "\n".join(lines))
+    return DONE if checked.clean else REFUSED
+
+
+def _workspaces_create(settings: Config, options: argparse.Namespace) -> int:
+    with app.open_stores(settings, migrating=True) as stores:
+        workspace, created = stores.writer.run(lambda: app.tenants_of(stores).create_workspace(options.name))
+    report = {"workspace_id": workspace.id, "slug": workspace.slug, "created": created}
+    _say(options, report, f"{workspace.id}  {workspace.slug}{'' if created else '  (was there)'}")
+    return DONE
+
+
+def _workspaces_list(settings: Config, options: argparse.Namespace) -> int:
+    with app.open_stores(settings) as stores:
+        for workspace in stores.metadata.list_workspaces():
+            report = {"workspace_id": workspace.id, "slug": workspace.slug, "name": workspace.name}
+            _say(options, report, f"{workspace.id}  {workspace.slug}")
+    return DONE
+
+
+def _projects_create(settings: Config, options: argparse.Namespace) -> int:
+    with app.open_stores(settings) as stores:
+        tenants = app.tenants_of(stores)
+        workspace = tenants.workspace(options.workspace)
+        project, _ = stores.writer.run(lambda: tenants.create_project(workspace, options.key))
+    uuid = str(dev.ids.to_uuid(project.id))
+    _say(options, {"project_id": project.id, "uuid": uuid, "key": project.key}, f"{project.id}  {project.key}")
+    return DONE
+
+
+def _keys_create(settings: Config, options: argparse.Namespace) -> int:
+    scopes = options.scopes.split(",") if options.scopes else DEFAULT_SCOPES
+    expires_in = None if options.expires_in is None else int(options.expires_in * SECOND)
+    with app.open_stores(settings) as stores:
+        tenants = app.tenants_of(stores)
+        workspace = tenants.workspace(options.workspace)
+        text, key = stores.writer.run(lambda: tenants.create_key(workspace, options.user, scopes, expires_in))
+    _say(
+        options,
+        {"key": text, "principal_id": key.principal.id, "key_id": key.id},
+        f"{text}\n(shown once; {key.principal.id})",
+    )
+    return DONE
+
+
+def _keys_list(settings: Config, options: argparse.Namespace) -> int:
+    with app.open_stores(settings) as stores:
+        for key in stores.metadata.list_keys(app.tenants_of(stores).workspace(options.workspace).id):
+            report = {
+                "key_id": key.id,
+                "principal_id": key.principal.id,
+                "user": key.principal.display_name,
+                "scopes": sorted(key.scopes),
+                "create_time": key.create_time,
+                "expire_time": key.expire_time,
+                "revoke_time": key.revoke_time,
+            }
+            state = "revoked" if key.revoke_time else "live"
+            _say(options, report, f"{key.id}  {key.principal.display_name}  {state}  {','.join(sorted(key.scopes))}")
+    return DONE
+
+
+def _keys_revoke(settings: Config, options: argparse.Namespace) -> int:
+    with app.open_stores(settings) as stores:
+        stores.writer.run(lambda: app.tenants_of(stores).revoke_key(options.key_id))
+    _say(options, {"key_id": options.key_id, "revoked": True}, f"{options.key_id} is revoked")
+    return DONE
+
+
+def _config(settings: Config, options: argparse.Namespace) -> int:
+    rows = settings.rows()
+    width = max(len(row.name) for row in rows)
+    for row in rows:
+        report = {"name": row.name, "value": row.value, "origin": row.origin, "help": row.help}
+        _say(options, report, f"{row.name:<{width}}  {row.value}  ({row.origin})")
+    return DONE
+
+
+def _dev_info(settings: Config, options: argparse.Namespace) -> int:
+    kept = dev.read(settings.data)
+    if kept is None:
+        return _refuse(
+            options, f"{settings.data} was never served with --dev; run `remora-server serve --dev`.", REFUSED
+        )
+    _say(options, kept, json.dumps(kept, indent=2))
+    return DONE
+
+
+def _parser() -> argparse.ArgumentParser:
+    shared = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    shared.add_argument("--json", action="store_true", help="print JSON: one object, or one line an item")
+    config.add_flags(shared)
+    parser = argparse.ArgumentParser(
+        prog="remora-server", description="The Remora server and its operator's commands.", allow_abbrev=False
+    )
+    parser.add_argument("--version", action="version", version=f"remora-server {VERSION}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(
+        owner: argparse._SubParsersAction[argparse.ArgumentParser],
+        name: str,
+        command: Command,
+        meaning: str,
+        example: str,
+    ) -> argparse.ArgumentParser:
+        made = owner.add_parser(
+            name,
+            parents=[shared],
+            help=meaning,
+            description=meaning,
+            epilog=f"example: {example}",
+            allow_abbrev=False,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        made.set_defaults(command=command)
+        return made
+
+    def group(name: str, meaning: str) -> argparse._SubParsersAction[argparse.ArgumentParser]:
+        made = commands.add_parser(name, help=meaning, description=meaning, allow_abbrev=False)
+        return made.add_subparsers(required=True, metavar="COMMAND")
+
+    serving = add(commands, "serve", _serve, "serve until SIGTERM", "remora-server serve --data /srv/remora")
+    serving.add_argument("--dev", action="store_true", help="seed a demo workspace, key and issues; not for production")
+    add(commands, "migrate", _migrate, "create or upgrade the database", "remora-server migrate --data /srv/remora")
+    gc = add(commands, "gc", _gc, "remove what nothing refers to any more", "remora-server gc --grace 3600 --dry-run")
+    gc.add_argument(
+        "--grace", type=float, metavar="SECONDS", help="age below which everything stays (default: REMORA_GC_GRACE)"
+    )
+    gc.add_argument("--dry-run", action="store_true", help="only tell what would be removed")
+    add(commands, "fsck", _fsck, "read and hash every blob, compare both directions", "remora-server fsck --json")
+    workspaces = group("workspaces", "create and list workspaces")
+    creating = add(
+        workspaces, "create", _workspaces_create, "create a workspace", "remora-server workspaces create acme"
+    )
+    creating.add_argument("name", help="name; its slug is made from it")
+    add(workspaces, "list", _workspaces_list, "list workspaces", "remora-server workspaces list --json")
+    projects = group("projects", "create projects")
+    projecting = add(
+        projects, "create", _projects_create, "create a project", "remora-server projects create PLAT --workspace acme"
+    )
+    projecting.add_argument("key", help="capital letters that begin the keys of its issues")
+    projecting.add_argument("--workspace", required=True, help="id or slug")
+    keys = group("keys", "create, list and revoke keys")
+    keying = add(
+        keys,
+        "create",
+        _keys_create,
+        "create a key; it is shown once",
+        "remora-server keys create --workspace acme --user ci",
+    )
+    keying.add_argument("--workspace", required=True, help="id or slug")
+    keying.add_argument("--user", required=True, help="whom the key stands for; made if new")
+    keying.add_argument("--scopes", default="", help=f"comma list (default: {','.join(DEFAULT_SCOPES)})")
+    keying.add_argument("--expires-in", type=float, metavar="SECONDS", help="life of the key (default: no end)")
+    listing = add(keys, "list", _keys_list, "list keys, without their text", "remora-server keys list --workspace acme")
+    listing.add_argument("--workspace", required=True, help="id or slug")
+    revoking = add(keys, "revoke", _keys_revoke, "end a key", "remora-server keys revoke key_01…")
+    revoking.add_argument("key_id", help="id that `keys list` shows")
+    add(commands, "config", _config, "print every setting with value and origin", "remora-server config --json")
+    add(commands, "dev-info", _dev_info, "print what development mode seeded", "remora-server dev-info --json")
+    return parser
+
+
+def _banner(settings: Config, ready: app.Ready) -> str:
+    size = settings.max_file_bytes
+    shown = f"{size / 2**30:g} GiB" if size >= 2**30 else f"{size / 2**20:g} MiB"
+    hours = settings.ticket_ttl_seconds / 3600
+    lines = [f"┌ Remora {VERSION}"]
+    if ready.seeded is not None:
+        lines[0] += (
+            f"   DEVELOPMENT MODE: data in {settings.data}, one demo workspace, key {ready.seeded.key}  (not for production)"
+        )
+    lines += [
+        f"│ gRPC      {ready.grpc}      reflection, health",
+        f"│ HTTP      {ready.http}      /healthz",
+        f"│ limits    file {shown} · chunk 1 MiB (max 2 MiB) · ticket {hours:g} h",
+        f"│ stores    {settings.sqlite_path} + {settings.blobs_path}",
+        f"└ try       remora put {ready.seeded.issues[0].key} README.md" if ready.seeded else "└ ready",
+    ]
+    return "\n".join(lines)
+
+
+def _say(options: argparse.Namespace, report: Mapping[str, object], text: str) -> None:
+    print(json.dumps(report) if options.json else text, flush=True)
+
+
+def _refuse(options: argparse.Namespace, message: str, code: int) -> int:
+    if getattr(options, "json", False):
+        print(json.dumps({"error": {"message": message}}), file=sys.stderr)
+    else:
+        print(f"remora-server: {message}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""gRPC in front of core: messages in, one core call, messages out."""

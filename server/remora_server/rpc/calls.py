@@ -1,0 +1,100 @@
+"""The two verbs of a front, change and read, and what stands around every call: who calls, and repeats."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import Executor
+from contextvars import ContextVar
+from functools import partial
+from typing import ParamSpec, Protocol, TypeVar
+
+from google.protobuf.message import Message
+
+from remora_server.core import fields
+from remora_server.core.model import Caller
+from remora_server.core.repeats import Repeats
+
+P = ParamSpec("P")
+Result = TypeVar("Result")
+Response = TypeVar("Response", bound=Message)
+
+_CALLER: ContextVar[Caller] = ContextVar("caller")
+
+
+class Writer(Protocol):
+    """Runs changes one after the other on its own thread."""
+
+    def submit_to(
+        self, call: Callable[[], Result], loop: asyncio.AbstractEventLoop, future: asyncio.Future[Result]
+    ) -> None:
+        """Queue a change; `future`, of `loop`, gets its outcome once that is durable."""
+        ...
+
+
+def set_caller(caller: Caller) -> None:
+    """Note who makes the call that this task serves."""
+    _CALLER.set(caller)
+
+
+def caller() -> Caller:
+    """Return who makes the call that this task serves."""
+    return _CALLER.get()
+
+
+class Calls:
+    """Takes core calls off the event loop."""
+
+    def __init__(self, writer: Writer, readers: Executor, waiters: Executor, repeats: Repeats) -> None:
+        self._writer = writer
+        self._readers = readers
+        self._waiters = waiters
+        self._repeats = repeats
+
+    async def read(self, call: Callable[P, Result], *args: P.args, **kwargs: P.kwargs) -> Result:
+        """Run a core call that changes nothing, on a reader thread."""
+        return await asyncio.get_running_loop().run_in_executor(self._readers, partial(call, *args, **kwargs))
+
+    async def wait(self, call: Callable[P, Result], *args: P.args, **kwargs: P.kwargs) -> Result:
+        """Run a core call that waits for bytes or for the writer, on a thread of its own."""
+        return await asyncio.get_running_loop().run_in_executor(self._waiters, partial(call, *args, **kwargs))
+
+    def behind(self, call: Callable[[], object]) -> None:
+        """Run a core call that nobody waits for, except the end of the server."""
+        self._waiters.submit(call)
+
+    async def change(self, call: Callable[P, Result], *args: P.args, **kwargs: P.kwargs) -> Result:
+        """Run a core call inside a transaction on the writer; return when its effect is durable."""
+        return await self._submit(partial(call, *args, **kwargs))
+
+    async def once(
+        self,
+        method: str,
+        request: Message,
+        answer: Callable[[], Response],
+        make: Callable[[bytes], Response],
+        parameters: bytes | None = None,
+    ) -> Response:
+        """Run a change that answers a repeated request_id as it did the first time.
+
+        `answer` runs on the writer. `parameters` stands for the request where that is too large to be compared whole.
+        """
+        request_id: str = getattr(request, "request_id", "")
+        if not request_id:
+            return await self._submit(answer)
+        fields.request_id(request_id)
+        if parameters is None:
+            bare = type(request)()
+            bare.CopyFrom(request)
+            bare.ClearField("request_id")
+            parameters = bare.SerializeToString(deterministic=True)
+        call = partial(
+            self._repeats.once, caller(), method, request_id, parameters, lambda: answer().SerializeToString()
+        )
+        return make(await self._submit(call))
+
+    def _submit(self, call: Callable[[], Result]) -> asyncio.Future[Result]:
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Result] = loop.create_future()
+        self._writer.submit_to(call, loop, future)
+        return future

@@ -1,0 +1,307 @@
+"""FileService: translates, and calls core; the two kinds of streams have files of their own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import Executor
+from typing import Any
+
+import grpc
+
+from remora.v1 import common_pb2, file_service_pb2_grpc, upload_ticket_service_pb2
+from remora.v1 import file_service_pb2 as pb
+from remora_server.core import batches, errors
+from remora_server.core.deletion import Deletion
+from remora_server.core.files import Files
+from remora_server.core.intake import Taken, require_match
+from remora_server.core.model import Caller, File
+from remora_server.core.ports import FileQuery
+from remora_server.core.tickets import Request, Tickets
+from remora_server.core.uploads import Uploads, measure
+from remora_server.rpc import convert
+from remora_server.rpc.admission import Admission
+from remora_server.rpc.calls import Calls, caller
+from remora_server.rpc.download_stream import DownloadStream, range_of
+from remora_server.rpc.errors import status_of
+from remora_server.rpc.upload_stream import Draining, Pace, UploadStream, done_to_proto
+
+BATCH_BYTES = 3 * 1024 * 1024
+CREATE_WAIT_SECONDS = 10.0
+
+CheckAgain = Callable[[grpc.aio.ServicerContext[Any, Any]], Awaitable[Caller]]
+
+
+class FileService(file_service_pb2_grpc.FileServiceServicer):
+    """The RPCs of files."""
+
+    def __init__(
+        self,
+        calls: Calls,
+        files: Files,
+        deletion: Deletion,
+        tickets: Tickets,
+        uploads: Uploads,
+        readers: Executor,
+        *,
+        uploading: Admission,
+        downloading: Admission,
+        pace: Pace,
+        draining: Draining,
+        check_again: CheckAgain,
+    ) -> None:
+        self._calls = calls
+        self._files = files
+        self._deletion = deletion
+        self._tickets = tickets
+        self._uploads = uploads
+        self._readers = readers
+        self._uploading = uploading
+        self._downloading = downloading
+        self._pace = pace
+        self._draining = draining
+        self._check_again = check_again
+
+    async def UploadFile(
+        self, request: pb.UploadFileRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> pb.UploadFileResponse:
+        who, data, uploads = caller(), request.data, self._uploads
+        wanted = Request(
+            workspace_id=request.workspace_id,
+            spec=convert.spec_from_proto(request.spec),
+            attach_to=convert.optional_subject_from_proto(request.attach_to, given=request.HasField("attach_to")),
+        )
+        uploads.admit_whole(who, wanted, data)
+        small = uploads.is_inline(data)
+        content = measure(data) if small else await self._calls.wait(measure, data)
+        require_match(wanted.spec.checksums, wanted.spec.size_bytes, content)
+        location = "" if small else await self._calls.wait(uploads.stage_whole, data)
+        taken: Taken | None = None
+
+        def answer() -> pb.UploadFileResponse:
+            nonlocal taken
+            taken = uploads.record_whole(who, wanted, content, location, data if small else None)
+            return pb.UploadFileResponse(
+                file=convert.file_to_proto(taken.file),
+                outcome=convert.UPLOAD_OUTCOMES[taken.outcome],
+                attachment_id=taken.attachment_id,
+            )
+
+        parameters = None
+        if request.request_id:
+            bare = pb.UploadFileRequest(workspace_id=request.workspace_id, spec=request.spec)
+            if request.HasField("attach_to"):
+                bare.attach_to.CopyFrom(request.attach_to)
+            parameters = bare.SerializeToString(deterministic=True) + content.checksums.sha256
+        try:
+            return await self._calls.once("UploadFile", request, answer, pb.UploadFileResponse.FromString, parameters)
+        finally:
+            if location and (taken is None or not taken.blob_is_new):
+                self._calls.behind(lambda: uploads.drop_unused(location))
+
+    async def WriteFile(
+        self, request_iterator: AsyncIterator[pb.WriteFileRequest], context: grpc.aio.ServicerContext[Any, Any]
+    ) -> None:
+        who = caller()
+        with self._uploading.stream(who.principal_id):
+            first = await asyncio.wait_for(context.read(), self._pace.idle_seconds)
+            if not isinstance(first, pb.WriteFileRequest) or first.WhichOneof("message") != "open":
+                raise errors.invalid("message", "must be open first")
+            ticket_id, done = await self._ticket_of(who, first.open)
+            if done is not None:
+                await context.write(pb.WriteFileResponse(done=done))
+                return
+            attach_to = convert.optional_subject_from_proto(
+                first.open.attach_to, given=first.open.HasField("attach_to") and bool(first.open.upload_ticket_id)
+            )
+            opened = await self._calls.change(self._tickets.open, who, ticket_id, attach_to)
+            if opened.done is not None:
+                await context.write(pb.WriteFileResponse(done=done_to_proto(opened.done)))
+                return
+            receiving = await self._calls.wait(self._uploads.begin, who, opened.ticket)
+            stream = UploadStream(
+                self._calls, receiving, context, self._pace, self._draining, lambda: self._check_again(context)
+            )
+            await stream.serve()
+
+    async def CreateFile(
+        self, request: pb.CreateFileRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> pb.CreateFileResponse:
+        who = caller()
+        finishing = asyncio.ensure_future(
+            self._calls.wait(
+                self._uploads.create_file,
+                who,
+                request.upload_ticket_id,
+                convert.checksums_from_proto(request.checksums),
+                request.size_bytes if request.HasField("size_bytes") else None,
+                convert.optional_subject_from_proto(request.attach_to, given=request.HasField("attach_to")),
+            )
+        )
+        # Reading back many gigabytes takes longer than a call should; it goes on, and a repeat finds its result.
+        await asyncio.wait({finishing}, timeout=CREATE_WAIT_SECONDS)
+        if not finishing.done():
+            ticket = await self._calls.read(self._tickets.get, who, request.upload_ticket_id)
+            return pb.CreateFileResponse(upload_ticket=convert.ticket_to_proto(ticket, self._uploads.limits))
+        taken = finishing.result()
+        return pb.CreateFileResponse(file=convert.file_to_proto(taken.file), attachment_id=taken.attachment_id)
+
+    async def GetFile(
+        self, request: pb.GetFileRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> pb.GetFileResponse:
+        found = await self._calls.read(self._files.get, caller(), request.file_id)
+        return pb.GetFileResponse(file=convert.file_to_proto(found))
+
+    async def BatchGetFiles(
+        self, request: pb.BatchGetFilesRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> pb.BatchGetFilesResponse:
+        who = caller()
+        results = await self._calls.read(
+            batches.each_read, request.file_ids, lambda one: self._files.get(who, one), "file_ids"
+        )
+        return pb.BatchGetFilesResponse(results=map(_get_result, results))
+
+    async def ListFiles(
+        self, request: pb.ListFilesRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> pb.ListFilesResponse:
+        created_from, created_to = convert.range_from_proto(request.create_time)
+        query = FileQuery(
+            workspace_id=request.workspace_id,
+            content_types=tuple(request.content_types),
+            created_by=request.created_by,
+            created_from=created_from,
+            created_to=created_to,
+            show_deleted=request.show_deleted,
+        )
+        page = await self._calls.read(
+            self._files.list,
+            caller(),
+            query,
+            convert.optional_subject_from_proto(request.subject, given=request.HasField("subject")),
+            page_size=request.page_size,
+            page_token=request.page_token,
+            include_total_size=request.include_total_size,
+        )
+        return pb.ListFilesResponse(
+            files=map(convert.file_to_proto, page.items),
+            next_page_token=page.next_page_token,
+            total_size=page.total_size,
+        )
+
+    async def UpdateFile(
+        self, request: pb.UpdateFileRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> pb.UpdateFileResponse:
+        given = request.file
+        updated = await self._calls.change(
+            self._files.update,
+            caller(),
+            given.id,
+            convert.file_from_proto(given),
+            tuple(request.update_mask.paths),
+            given.etag,
+        )
+        return pb.UpdateFileResponse(file=convert.file_to_proto(updated))
+
+    async def DeleteFile(
+        self, request: pb.DeleteFileRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> pb.DeleteFileResponse:
+        deleted = await self._calls.change(
+            self._deletion.delete_file, caller(), request.file_id, request.etag, detach=request.detach
+        )
+        return pb.DeleteFileResponse(file=convert.file_to_proto(deleted))
+
+    async def UndeleteFile(
+        self, request: pb.UndeleteFileRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> pb.UndeleteFileResponse:
+        restored = await self._calls.change(self._files.undelete, caller(), request.file_id, request.etag)
+        return pb.UndeleteFileResponse(file=convert.file_to_proto(restored))
+
+    async def ReadFile(self, request: pb.ReadFileRequest, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+        who = caller()
+        with self._downloading.stream(who.principal_id):
+            stream = await self._calls.read(self._open, who, request)
+            try:
+                await stream.serve(context)
+            finally:
+                stream.close()
+
+    async def BatchReadFiles(
+        self, request: pb.BatchReadFilesRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> pb.BatchReadFilesResponse:
+        who = caller()
+        room = BATCH_BYTES
+
+        def read(file_id: str) -> bytes:
+            nonlocal room
+            file = self._files.readable(who, file_id)
+            if file.size_bytes > room:
+                raise errors.FileTooLargeError(BATCH_BYTES)
+            room -= file.size_bytes
+            return self._files.read_whole(file)
+
+        results = await self._calls.wait(batches.each_read, request.file_ids, read, "file_ids")
+        return pb.BatchReadFilesResponse(results=map(_read_result, results))
+
+    async def GetFileDownloadUrl(
+        self, request: pb.GetFileDownloadUrlRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> pb.GetFileDownloadUrlResponse:
+        await self._calls.read(self._files.readable, caller(), request.file_id)
+        if request.rendition not in {pb.RENDITION_UNSPECIFIED, pb.RENDITION_ORIGINAL}:
+            raise errors.PreviewUnavailableError
+        raise errors.TransportUnavailableError("HTTP")
+
+    async def _ticket_of(
+        self, who: Caller, wanted: pb.WriteFileRequest.Open
+    ) -> tuple[str, pb.WriteFileResponse.Done | None]:
+        """Return the ticket that an Open names, or makes by its spec; or what makes one unnecessary."""
+        if wanted.WhichOneof("target") == "upload_ticket_id":
+            return wanted.upload_ticket_id, None
+        request = Request(
+            workspace_id=wanted.workspace_id,
+            spec=convert.spec_from_proto(wanted.spec),
+            attach_to=convert.optional_subject_from_proto(wanted.attach_to, given=wanted.HasField("attach_to")),
+        )
+
+        def answer() -> upload_ticket_service_pb2.CreateUploadTicketResponse:
+            issued = self._tickets.issue(who, request)
+            if issued.existing is not None:
+                return upload_ticket_service_pb2.CreateUploadTicketResponse(
+                    existing_file=convert.file_to_proto(issued.existing.file),
+                    attachment_id=issued.existing.attachment_id,
+                )
+            ticket = convert.ticket_to_proto(issued.ticket, self._uploads.limits) if issued.ticket else None
+            return upload_ticket_service_pb2.CreateUploadTicketResponse(upload_ticket=ticket)
+
+        made = await self._calls.once(
+            "WriteFile", wanted, answer, upload_ticket_service_pb2.CreateUploadTicketResponse.FromString
+        )
+        if not made.HasField("existing_file"):
+            return made.upload_ticket.id, None
+        done = pb.WriteFileResponse.Done(
+            file=made.existing_file, outcome=pb.UPLOAD_OUTCOME_ALREADY_EXISTS, attachment_id=made.attachment_id
+        )
+        return "", done
+
+    def _open(self, who: Caller, request: pb.ReadFileRequest) -> DownloadStream:
+        if request.rendition not in {pb.RENDITION_UNSPECIFIED, pb.RENDITION_ORIGINAL}:
+            raise errors.PreviewUnavailableError
+        if request.WhichOneof("source") == "attachment_id":
+            file = self._files.of_attachment(who, request.attachment_id)
+        else:
+            file = self._files.readable(who, request.file_id)
+        self._files.require_content(file, request.if_content_etag)
+        wanted = range_of(file, request.offset, request.limit)
+        return DownloadStream(file, self._files.open(file), wanted, self._readers)
+
+
+def _get_result(one: File | errors.RemoraError) -> pb.BatchGetFilesResult:
+    if isinstance(one, errors.RemoraError):
+        return pb.BatchGetFilesResult(error=status_of(one))
+    return pb.BatchGetFilesResult(file=convert.file_to_proto(one))
+
+
+def _read_result(one: bytes | errors.RemoraError) -> pb.BatchReadFilesResult:
+    if isinstance(one, errors.RemoraError):
+        return pb.BatchReadFilesResult(error=status_of(one))
+    data = common_pb2.ChecksummedData(content=one, crc32c=measure(one).checksums.crc32c)
+    return pb.BatchReadFilesResult(data=data)

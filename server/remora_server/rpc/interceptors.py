@@ -1,0 +1,110 @@
+"""What every call passes: the key is checked before any field, and every error becomes a rich status.
+
+The scope of an RPC is read from its `remora.v1.access` option, so the proto is the only place that says it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, TypeAlias
+
+import grpc
+from google.protobuf.descriptor import ServiceDescriptor
+from grpc_status import rpc_status
+
+from remora.v1 import options_pb2
+from remora_server.core.access import require_scope
+from remora_server.core.errors import RemoraError, TokenMissingError
+from remora_server.core.model import Caller
+from remora_server.rpc.calls import set_caller
+from remora_server.rpc.errors import internal_status, status_of
+
+log = logging.getLogger(__name__)
+
+Authenticate = Callable[[str], Awaitable[Caller]]
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+
+
+def scopes_of(services: Iterable[ServiceDescriptor]) -> dict[str, str]:
+    """Return the scope of each RPC by its path; an RPC without the option is a mistake."""
+    scopes: dict[str, str] = {}
+    for service in services:
+        for method in service.methods:
+            options = method.GetOptions()
+            if not options.HasExtension(options_pb2.access):
+                raise LookupError(f"{service.full_name}.{method.name} has no (remora.v1.access) option")
+            scopes[f"/{service.full_name}/{method.name}"] = options.Extensions[options_pb2.access].scope
+    return scopes
+
+
+def token_of(context: grpc.aio.ServicerContext[Any, Any]) -> str:
+    """Return the key that came with a call; raise TokenMissingError if none did."""
+    for name, value in context.invocation_metadata() or ():
+        if name == "authorization" and isinstance(value, str):
+            scheme, _, token = value.partition(" ")
+            if scheme.lower() == "bearer" and token.strip():
+                return token.strip()
+    raise TokenMissingError
+
+
+class Gate(grpc.aio.ServerInterceptor):
+    """Lets calls in and errors out."""
+
+    def __init__(self, scopes: dict[str, str], authenticate: Authenticate) -> None:
+        self._scopes = scopes
+        self._authenticate = authenticate
+        self._wrapped: dict[str, Handler | None] = {}
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Handler:
+        """Wrap the handler of one of our RPCs, once; health and reflection pass as they are."""
+        method = handler_call_details.method
+        wrapped = self._wrapped.get(method)
+        if wrapped is None:
+            wrapped = await continuation(handler_call_details)
+            if method in self._scopes and wrapped is not None:
+                wrapped = self._wrapped[method] = self._wrap(wrapped, self._scopes[method])
+        return wrapped
+
+    def _wrap(self, handler: Handler, scope: str) -> Handler:
+        if handler.request_streaming or handler.response_streaming:
+            inner = handler.stream_stream or handler.unary_stream
+
+            async def stream(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:  # noqa: ANN401 - a message, or an iterator of messages
+                await self._guarded(inner, request, context, scope)
+
+            make = (
+                grpc.stream_stream_rpc_method_handler
+                if handler.request_streaming
+                else grpc.unary_stream_rpc_method_handler
+            )
+            return make(stream, handler.request_deserializer, handler.response_serializer)  # type: ignore[arg-type] # the stubs know no coroutine handlers
+
+        async def unary(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:  # noqa: ANN401 - any message
+            return await self._guarded(handler.unary_unary, request, context, scope)
+
+        return grpc.unary_unary_rpc_method_handler(unary, handler.request_deserializer, handler.response_serializer)  # type: ignore[arg-type] # as above
+
+    async def _guarded(self, behave: Any, request: Any, context: grpc.aio.ServicerContext[Any, Any], scope: str) -> Any:  # noqa: ANN401 - any message
+        try:
+            caller = await self._authenticate(token_of(context))
+            require_scope(caller, scope)
+            set_caller(caller)
+            return await behave(request, context)
+        except RemoraError as error:
+            status = rpc_status.to_status(status_of(error))
+        except (asyncio.CancelledError, grpc.aio.AbortError):
+            raise
+        except Exception:
+            # Its text may hold paths or SQL: it goes to the log, and only a number to the caller.
+            number = secrets.token_hex(8)
+            log.exception("internal error %s", number)
+            status = rpc_status.to_status(internal_status(number))
+        await context.abort(status.code, status.details or "", status.trailing_metadata or ())
+        return None

@@ -1,0 +1,178 @@
+"""The gRPC server: services, health, reflection, and the settings that keep connections honest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+
+from remora.v1 import (
+    activity_service_pb2,
+    activity_service_pb2_grpc,
+    attachment_service_pb2,
+    attachment_service_pb2_grpc,
+    capability_service_pb2,
+    capability_service_pb2_grpc,
+    file_service_pb2,
+    file_service_pb2_grpc,
+    issue_service_pb2,
+    issue_service_pb2_grpc,
+    link_service_pb2,
+    link_service_pb2_grpc,
+    upload_ticket_service_pb2,
+    upload_ticket_service_pb2_grpc,
+)
+from remora_server.core.activity import ActivityLog
+from remora_server.core.attachments import Attachments
+from remora_server.core.dedup import DedupMode
+from remora_server.core.deletion import Deletion
+from remora_server.core.files import Files
+from remora_server.core.issues import Issues
+from remora_server.core.links import Links
+from remora_server.core.ports import Changes, Clock
+from remora_server.core.tickets import Tickets
+from remora_server.core.uploads import Uploads
+from remora_server.rpc.activity import ActivityService, Growth
+from remora_server.rpc.admission import Admission
+from remora_server.rpc.attachments import AttachmentService
+from remora_server.rpc.calls import Calls
+from remora_server.rpc.capabilities import CapabilityService
+from remora_server.rpc.files import FileService
+from remora_server.rpc.interceptors import Authenticate, Gate, scopes_of, token_of
+from remora_server.rpc.issues import IssueService
+from remora_server.rpc.links import LinkService
+from remora_server.rpc.reflection import add_reflection
+from remora_server.rpc.tickets import UploadTicketService
+from remora_server.rpc.upload_stream import Draining, Pace
+
+SERVICES = tuple(
+    module.DESCRIPTOR.services_by_name[name]
+    for module, name in (
+        (upload_ticket_service_pb2, "UploadTicketService"),
+        (file_service_pb2, "FileService"),
+        (attachment_service_pb2, "AttachmentService"),
+        (link_service_pb2, "LinkService"),
+        (activity_service_pb2, "ActivityService"),
+        (issue_service_pb2, "IssueService"),
+        (capability_service_pb2, "CapabilityService"),
+    )
+)
+MAX_STREAMS = 512
+MAX_STREAMS_PER_PRINCIPAL = 256
+OPTIONS = (
+    # Two servers on one port would otherwise both bind, and each get half of the calls.
+    ("grpc.so_reuseport", 0),
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    # The default floor is 5 minutes, and answers a client that pings faster by closing its connection.
+    ("grpc.http2.min_ping_interval_without_data_ms", 30_000),
+    # Connections end now and then, so that callers spread over servers again; streams drain long before.
+    ("grpc.max_connection_age_ms", 30 * 60_000),
+    ("grpc.max_connection_age_grace_ms", 15 * 60_000),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """Core, as the servicers need it."""
+
+    files: Files
+    deletion: Deletion
+    tickets: Tickets
+    uploads: Uploads
+    attachments: Attachments
+    links: Links
+    issues: Issues
+    log: ActivityLog
+    changes: Changes
+    clock: Clock
+
+
+class RpcServer:
+    """Serves gRPC on one port."""
+
+    def __init__(
+        self,
+        rules: Rules,
+        calls: Calls,
+        readers: Executor,
+        authenticate: Authenticate,
+        check_again: Authenticate,
+        *,
+        pace: Pace,
+        mode: DedupMode,
+        transports: tuple[str, ...],
+        credentials: grpc.ServerCredentials | None = None,
+    ) -> None:
+        self.growth = Growth()
+        self.draining = Draining()
+        self._kinds = [Admission(MAX_STREAMS, MAX_STREAMS_PER_PRINCIPAL) for _ in range(3)]
+        uploading, downloading, watching = self._kinds
+        self._credentials = credentials
+        self._health = health.aio.HealthServicer()
+        self._server = server = grpc.aio.server(
+            interceptors=(Gate(scopes_of(SERVICES), authenticate),), options=OPTIONS
+        )
+        file_service_pb2_grpc.add_FileServiceServicer_to_server(
+            FileService(
+                calls,
+                rules.files,
+                rules.deletion,
+                rules.tickets,
+                rules.uploads,
+                readers,
+                uploading=uploading,
+                downloading=downloading,
+                pace=pace,
+                draining=self.draining,
+                check_again=lambda context: check_again(token_of(context)),
+            ),
+            server,
+        )
+        upload_ticket_service_pb2_grpc.add_UploadTicketServiceServicer_to_server(
+            UploadTicketService(calls, rules.tickets, rules.uploads, rules.changes), server
+        )
+        attachment_service_pb2_grpc.add_AttachmentServiceServicer_to_server(
+            AttachmentService(calls, rules.attachments, rules.changes), server
+        )
+        link_service_pb2_grpc.add_LinkServiceServicer_to_server(LinkService(calls, rules.links, rules.changes), server)
+        issue_service_pb2_grpc.add_IssueServiceServicer_to_server(
+            IssueService(calls, rules.issues, rules.changes), server
+        )
+        activity_service_pb2_grpc.add_ActivityServiceServicer_to_server(
+            ActivityService(
+                calls, rules.log, rules.clock, watching=watching, growth=self.growth, draining=self.draining
+            ),
+            server,
+        )
+        capability_service_pb2_grpc.add_CapabilityServiceServicer_to_server(
+            CapabilityService(rules.uploads.limits, mode, transports), server
+        )
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        add_reflection(server, (*self._names(), health.SERVICE_NAME))
+
+    async def start(self, address: str) -> int:
+        """Begin to serve; return the port, which the system chooses for port 0."""
+        for name in self._names():
+            await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+        if self._credentials is None:
+            port = self._server.add_insecure_port(address)
+        else:
+            port = self._server.add_secure_port(address, self._credentials)
+        await self._server.start()
+        return port
+
+    async def stop(self, grace_seconds: float) -> None:
+        """Say so by health, let streams end in order, admit no new ones, and wait for the rest."""
+        await self._health.enter_graceful_shutdown()
+        for kind in self._kinds:
+            kind.close()
+        self.draining.start()
+        await self._server.stop(grace_seconds)
+
+    def _names(self) -> Sequence[str]:
+        return [service.full_name for service in SERVICES]

@@ -1,0 +1,1 @@
+"""What keeps things: rows in a database, bytes in a blob store. Nothing outside of here knows how."""

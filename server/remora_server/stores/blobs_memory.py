@@ -1,0 +1,108 @@
+"""Blobs in memory: for tests and trials. It keeps the same promises as the others, except that nothing survives it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+
+from remora_server.core.errors import StoredContentCorruptError
+from remora_server.core.ports import BlobReader, Staged, Stored
+
+
+class MemoryBlobs:
+    """A blob store that forgets."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._staged: dict[str, _Bytes] = {}
+        self._blobs: dict[str, _Bytes] = {}
+
+    def stage(self, name: str, keep_bytes: int) -> Staged:
+        """Open staged bytes for appending after the first `keep_bytes`; what lies behind them is dropped.
+
+        Raise StoredContentCorruptError if fewer than `keep_bytes` are there. Bytes that a crash left committed under
+        this name, without a row, are taken back.
+        """
+        with self._lock:
+            if name not in self._staged and name in self._blobs:
+                self._staged[name] = self._blobs.pop(name)
+            held = self._staged[name].data if name in self._staged else bytearray()
+            if len(held) < keep_bytes:
+                raise StoredContentCorruptError
+            # A copy, so that a writer who was replaced changes nothing any more.
+            staged = self._staged[name] = _Bytes(held[:keep_bytes])
+            return staged
+
+    def commit(self, name: str) -> str:
+        """Turn synced staged bytes into a blob, durably; return its location. Repeating it is harmless."""
+        with self._lock:
+            if name in self._staged:
+                self._blobs[name] = self._staged.pop(name)
+            elif name not in self._blobs:
+                raise StoredContentCorruptError
+        return name
+
+    def discard(self, name: str) -> None:
+        """Remove staged bytes, if there are any."""
+        with self._lock:
+            self._staged.pop(name, None)
+
+    def open(self, location: str) -> BlobReader:
+        """Open a blob; raise StoredContentCorruptError if it is gone."""
+        with self._lock:
+            found = self._blobs.get(location)
+        if found is None:
+            raise StoredContentCorruptError
+        return found
+
+    def delete(self, location: str) -> None:
+        """Remove a blob, if it is there."""
+        with self._lock:
+            self._blobs.pop(location, None)
+
+    def list_blobs(self) -> Iterator[Stored]:
+        """Walk over everything committed."""
+        with self._lock:
+            found = list(self._blobs.items())
+        for name, held in found:
+            yield Stored(name, held.size_bytes, held.modify_time)
+
+    def list_staged(self) -> Iterator[Stored]:
+        """Walk over everything staged."""
+        with self._lock:
+            found = list(self._staged.items())
+        for name, held in found:
+            yield Stored(name, held.size_bytes, held.modify_time)
+
+
+class _Bytes:
+    """Bytes that can be written and read."""
+
+    def __init__(self, data: bytearray) -> None:
+        self.data = data
+        self.modify_time = _now()
+
+    @property
+    def size_bytes(self) -> int:
+        """How many bytes there are."""
+        return len(self.data)
+
+    def write(self, data: bytes) -> None:
+        """Append."""
+        self.data += data
+        self.modify_time = _now()
+
+    def sync(self) -> None:
+        """Do nothing: memory is as durable as it gets."""
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Return up to `size` bytes; fewer only at the end."""
+        return bytes(self.data[offset : offset + size])
+
+    def close(self) -> None:
+        """Do nothing: there is nothing to let go of."""
+
+
+def _now() -> int:
+    return time.time_ns() // 1000

@@ -1,0 +1,18 @@
+"""Every row that is kept, through Peewee: the MetadataStore of core. Rows never leave this package."""
+
+from __future__ import annotations
+
+from remora_server.stores.metadata.activity import ActivityRows
+from remora_server.stores.metadata.attachments import AttachmentRows
+from remora_server.stores.metadata.blobs import BlobRows
+from remora_server.stores.metadata.issues import IssueRows
+from remora_server.stores.metadata.links import LinkRows
+from remora_server.stores.metadata.repeats import RepeatRows
+from remora_server.stores.metadata.sweep import Sweep
+from remora_server.stores.metadata.tenants import Tenants
+
+__all__ = ["SqlMetadata"]
+
+
+class SqlMetadata(Tenants, IssueRows, AttachmentRows, BlobRows, Sweep, LinkRows, ActivityRows, RepeatRows):
+    """The metadata store, made of one part for each resource."""

@@ -1,0 +1,107 @@
+"""Blobs, the bytes of small ones, and what workspaces are charged."""
+
+from __future__ import annotations
+
+from remora_server.core.model import Blob, Checksums
+from remora_server.stores.database import Row
+from remora_server.stores.kept import Query, Slot, kept, kept_insert
+from remora_server.stores.metadata.rows import Rows
+from remora_server.stores.tables import BlobBytes, Blobs, Workspaces
+
+BLOB = (
+    Blobs.id,
+    Blobs.workspace_id,
+    Blobs.key,
+    Blobs.crc32c,
+    Blobs.md5,
+    Blobs.sha256,
+    Blobs.size_bytes,
+    Blobs.location,
+    Blobs.create_time,
+)
+ADD_BLOB = kept_insert(Blobs, BLOB, or_nothing=True)
+ADD_BYTES = kept_insert(BlobBytes, (BlobBytes.blob_id, BlobBytes.data))
+
+
+@kept
+def _blob_by_key(key: Slot) -> Query:
+    return Blobs.select(*BLOB).where(Blobs.key == key)
+
+
+@kept
+def _blob_by_id(blob_id: Slot) -> Query:
+    return Blobs.select(*BLOB).where(Blobs.id == blob_id)
+
+
+@kept
+def _bytes_of(blob_id: Slot) -> Query:
+    return BlobBytes.select(BlobBytes.data).where(BlobBytes.blob_id == blob_id)
+
+
+@kept
+def _charge(delta_bytes: Slot, workspace_id: Slot) -> Query:
+    return Workspaces.update({Workspaces.used_bytes: Workspaces.used_bytes + delta_bytes}).where(
+        Workspaces.id == workspace_id
+    )
+
+
+@kept
+def _charge_within(delta_bytes: Slot, workspace_id: Slot, limit_bytes: Slot) -> Query:
+    return Workspaces.update({Workspaces.used_bytes: Workspaces.used_bytes + delta_bytes}).where(
+        Workspaces.id == workspace_id, Workspaces.used_bytes + delta_bytes <= limit_bytes
+    )
+
+
+@kept
+def _used_bytes(workspace_id: Slot) -> Query:
+    return Workspaces.select(Workspaces.used_bytes).where(Workspaces.id == workspace_id)
+
+
+class BlobRows(Rows):
+    """Blobs, each content of a workspace once."""
+
+    def charge(self, workspace_id: str, delta_bytes: int, limit_bytes: int) -> bool:
+        """Add to the bytes that a workspace uses; False, and nothing is added, if that would pass a limit above 0.
+
+        Giving back is never refused, even where a limit was lowered below what is used.
+        """
+        if limit_bytes > 0 and delta_bytes > 0:
+            return self._db.change(_charge_within, delta_bytes, workspace_id, limit_bytes) > 0
+        return self._db.change(_charge, delta_bytes, workspace_id) > 0
+
+    def used_bytes(self, workspace_id: str) -> int:
+        """Return the bytes charged to a workspace."""
+        row = self._db.row(_used_bytes, workspace_id)
+        return row[0] if row else 0
+
+    def find_or_add_blob(self, new: Blob, inline: bytes | None) -> tuple[Blob, bool]:
+        """Return the blob under `new.key` and whether it is `new`; `inline` holds the bytes of one without location."""
+        row, added = self._find_or_add(_blob_by_key, (new.key,), ADD_BLOB, _values(new))
+        if not added:
+            return blob_from(row), False
+        if inline is not None:
+            self._db.change(ADD_BYTES, new.id, inline)
+        return new, True
+
+    def blob(self, blob_id: str) -> Blob | None:
+        """Find a blob by id."""
+        row = self._db.row(_blob_by_id, blob_id)
+        return None if row is None else blob_from(row)
+
+    def inline_bytes(self, blob_id: str) -> bytes | None:
+        """Return the bytes of a blob that lies in the database."""
+        row = self._db.row(_bytes_of, blob_id)
+        return None if row is None else row[0]
+
+
+def _values(blob: Blob) -> tuple[object, ...]:
+    sums = blob.checksums
+    digests = (sums.crc32c, sums.md5 or None, sums.sha256 or None)
+    return (blob.id, blob.workspace_id, blob.key, *digests, blob.size_bytes, blob.location, blob.create_time)
+
+
+def blob_from(row: Row) -> Blob:
+    """Make a blob of the columns `BLOB`."""
+    id_, workspace_id, key, crc32c, md5, sha256, size_bytes, location, create_time = row
+    checksums = Checksums(crc32c, md5 or b"", sha256 or b"")
+    return Blob(id_, workspace_id, key, checksums, size_bytes, location, create_time)

@@ -1,0 +1,158 @@
+"""What is swept away in the end, and what a check of the whole store asks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import peewee
+
+from remora_server.core.model import OPEN_STATES, Blob, Micros, Ticket, TicketState
+from remora_server.stores import tables
+from remora_server.stores.kept import Query, Slot, kept
+from remora_server.stores.metadata.blobs import BLOB, blob_from
+from remora_server.stores.metadata.rows import portions
+from remora_server.stores.metadata.tickets import TICKET, TicketRows
+from remora_server.stores.tables import Attachments, Blobs, Files, StoreInfo, Tickets, Workspaces
+
+OPEN = [state.value for state in OPEN_STATES]
+CLOSED = [state.value for state in TicketState if state not in OPEN_STATES]
+COUNTED = {
+    "workspaces": tables.Workspaces,
+    "users": tables.Users,
+    "keys": tables.Keys,
+    "projects": tables.Projects,
+    "issues": tables.Issues,
+    "attachments": tables.Attachments,
+    "files": tables.Files,
+    "blobs": tables.Blobs,
+    "tickets": tables.Tickets,
+    "links": tables.Links,
+    "activities": tables.Activities,
+    "repeats": tables.Repeats,
+}
+
+
+@kept
+def _delete_if_unreferenced(blob_id: Slot) -> Query:
+    return Blobs.delete().where(Blobs.id == blob_id, _is_unreferenced())
+
+
+def _is_unreferenced() -> peewee.ColumnBase:
+    test: peewee.ColumnBase = ~peewee.fn.EXISTS(Files.select(peewee.SQL("1")).where(Files.blob_id == Blobs.id))
+    return test
+
+
+def _purgeable_files(gone_before: Micros) -> peewee.Expression:
+    """Select files whose time is over, unless an attachment holds them that is live or may still be undeleted."""
+    holds = Attachments.select(peewee.SQL("1")).where(
+        Attachments.file_id == Files.id,
+        Attachments.file_id != tables.EMPTY,
+        Attachments.delete_time.is_null() | (Attachments.delete_time >= gone_before),
+    )
+    test: peewee.Expression = (Files.delete_time < gone_before) | (
+        (Files.detach_time < gone_before) & ~peewee.fn.EXISTS(holds)
+    )
+    return test
+
+
+class Sweep(TicketRows):
+    """The broom."""
+
+    def tickets_to_expire(self, now: Micros, limit: int) -> Sequence[Ticket]:
+        """Return open tickets whose time is up."""
+        return self._tickets(
+            Tickets.select(*TICKET).where(Tickets.state.in_(OPEN), Tickets.expire_time <= now).limit(limit)
+        )
+
+    def tickets_to_clear(self, limit: int) -> Sequence[Ticket]:
+        """Return closed tickets whose staged bytes were not removed yet."""
+        return self._tickets(
+            Tickets.select(*TICKET).where(Tickets.state.in_(CLOSED), ~Tickets.staged_removed).limit(limit)
+        )
+
+    def tickets_closed_before(self, time: Micros, limit: int) -> Sequence[str]:
+        """Return ids of cleared tickets that expired before `time`."""
+        query = Tickets.select(Tickets.id).where(
+            Tickets.state.in_(CLOSED), Tickets.expire_time < time, Tickets.staged_removed
+        )
+        return [row[0] for row in self._db.select(query.limit(limit))]
+
+    def delete_tickets(self, ticket_ids: Sequence[str]) -> None:
+        """Remove tickets for good."""
+        for some in portions(ticket_ids):
+            self._db.execute(Tickets.delete().where(Tickets.id.in_(some)))
+
+    def purge_attachments(self, deleted_before: Micros, limit: int) -> int:
+        """Remove attachments that were deleted before a time; return how many."""
+        gone = Attachments.select(Attachments.id).where(Attachments.delete_time < deleted_before).limit(limit)
+        return self._db.execute(Attachments.delete().where(Attachments.id.in_(gone)))
+
+    def purge_files(self, gone_before: Micros, limit: int) -> int:
+        """Remove files deleted, or without any attachment again, before a time; return how many.
+
+        What was charged for a file that nobody deleted is given back here; deleting has given back the rest.
+        """
+        gone = Files.select(Files.id, Files.workspace_id, Files.size_bytes, Files.delete_time)
+        rows = self._db.select(gone.where(_purgeable_files(gone_before)).limit(limit))
+        for some in portions([row[0] for row in rows]):
+            self._db.execute(Files.delete().where(Files.id.in_(some)))
+        charged: dict[str, int] = {}
+        for _, workspace_id, size_bytes, delete_time in rows:
+            if delete_time is None:
+                charged[workspace_id] = charged.get(workspace_id, 0) + size_bytes
+        for workspace_id, size_bytes in charged.items():
+            less = {Workspaces.used_bytes: Workspaces.used_bytes - size_bytes}
+            self._db.execute(Workspaces.update(less).where(Workspaces.id == workspace_id))
+        return len(rows)
+
+    def count_purgeable(self, before: Micros) -> tuple[int, int]:
+        """Count what purge_attachments and purge_files would remove."""
+        attachments = Attachments.select(peewee.fn.COUNT(Attachments.id)).where(Attachments.delete_time < before)
+        files = Files.select(peewee.fn.COUNT(Files.id)).where(_purgeable_files(before))
+        return self._count(attachments), self._count(files)
+
+    def unreferenced_blobs(self, created_before: Micros, limit: int) -> Sequence[Blob]:
+        """Return blobs that no file row names."""
+        query = Blobs.select(*BLOB).where(Blobs.create_time < created_before, _is_unreferenced())
+        return [blob_from(row) for row in self._db.select(query.limit(limit))]
+
+    def delete_blob_if_unreferenced(self, blob_id: str) -> bool:
+        """Remove a blob's row unless a file names it by now."""
+        return self._db.change(_delete_if_unreferenced, blob_id) > 0
+
+    def blobs_after(self, blob_id: str, limit: int) -> Sequence[Blob]:
+        """Return blobs by id upwards, for a walk over all of them."""
+        query = Blobs.select(*BLOB).where(Blobs.id > blob_id).order_by(Blobs.id).limit(limit)
+        return [blob_from(row) for row in self._db.select(query)]
+
+    def known_locations(self, locations: Sequence[str]) -> set[str]:
+        """Return those locations that a blob row names."""
+        known: set[str] = set()
+        for some in portions(locations):
+            known.update(
+                row[0] for row in self._db.select(Blobs.select(Blobs.location).where(Blobs.location.in_(some)))
+            )
+        return known
+
+    def open_tickets_among(self, ticket_ids: Sequence[str]) -> set[str]:
+        """Return those tickets that are open."""
+        found: set[str] = set()
+        for some in portions(ticket_ids):
+            query = Tickets.select(Tickets.id).where(Tickets.id.in_(some), Tickets.state.in_(OPEN))
+            found.update(row[0] for row in self._db.select(query))
+        return found
+
+    def counts(self) -> dict[str, int]:
+        """Return the numbers of rows by noun."""
+        return {noun: self._count(table.select(peewee.fn.COUNT(peewee.SQL("*")))) for noun, table in COUNTED.items()}
+
+    def dangling_files(self) -> Sequence[str]:
+        """Return ids of files whose blob has no row."""
+        blob = Blobs.select(peewee.SQL("1")).where(Blobs.id == Files.blob_id)
+        query = Files.select(Files.id).where(~peewee.fn.EXISTS(blob)).order_by(Files.id)
+        return [row[0] for row in self._db.select(query)]
+
+    def store_id(self) -> str:
+        """Return the identity that the database got when it was made."""
+        rows = self._db.select(StoreInfo.select(StoreInfo.value).where(StoreInfo.name == "store_id"))
+        return str(rows[0][0])

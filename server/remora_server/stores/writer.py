@@ -1,0 +1,252 @@
+"""The one place that writes: a thread that runs what is queued in one durable commit after the other.
+
+Calls that wait while a commit is on its way go together into the next one, so many callers share one sync of the disk.
+Each call has a savepoint of its own: one that fails takes nothing of the others with it. A call may run again when its
+batch could not be committed, so it must have no effect but in the database; callers learn of the last run only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from queue import Empty, SimpleQueue
+from typing import Any, TypeVar
+
+from remora_server.core.errors import RemoraError, ShuttingDownError, StorageUnavailableError
+from remora_server.stores.database import Database
+
+Result = TypeVar("Result")
+Call = Callable[[], Any]
+
+BATCH_LIMIT = 256
+
+log = logging.getLogger(__name__)
+
+
+class CallBrokenOffError(Exception):
+    """A call on the writer ended by something that was meant to end a thread or a process."""
+
+
+class _BatchLostError(Exception):
+    """The transaction ended under its calls; none of them has happened."""
+
+
+class _Job:
+    """A call, and who waits for it."""
+
+    __slots__ = ("call", "error", "loop", "result", "waiting")
+
+    def __init__(self, call: Call, waiting: Any, loop: asyncio.AbstractEventLoop | None = None) -> None:  # noqa: ANN401 - one of two kinds of future.
+        self.call = call
+        self.waiting = waiting
+        self.loop = loop
+        self.result: Any = None
+        self.error: Exception | None = None
+
+    def is_wanted(self) -> bool:
+        """Tell whether anybody still waits; from here on a future of another thread can't be cancelled any more."""
+        if self.loop is None:
+            return bool(self.waiting.set_running_or_notify_cancel())
+        return not self.waiting.cancelled()
+
+    def settle(self) -> None:
+        """Hand over the outcome; for an asyncio future, which may have been cancelled, on its own loop."""
+        if self.waiting.done():
+            return
+        if self.error is None:
+            self.waiting.set_result(self.result)
+        else:
+            self.waiting.set_exception(self.error)
+
+
+class Writer:
+    """Runs changes on a thread of its own. Any thread may hand them in."""
+
+    def __init__(self, database: Database, *, batch_limit: int = BATCH_LIMIT) -> None:
+        self._database = database
+        self._batch_limit = batch_limit
+        self._queue: SimpleQueue[_Job | None] = SimpleQueue()
+        self._entrance = threading.Lock()
+        self._closed = False
+        self._listeners: list[Callable[[], None]] = []
+        self._thread = threading.Thread(target=self._work, name="writer", daemon=True)
+        self._thread.start()
+
+    def run(self, call: Callable[[], Result]) -> Result:
+        """Run `call` in a transaction and return its result once that is durable. Not from the event loop.
+
+        Within a call that runs already it becomes part of that one.
+        """
+        if threading.get_ident() == self._thread.ident:
+            return call()
+        return self.submit(call).result()
+
+    def submit(self, call: Callable[[], Result]) -> Future[Result]:
+        """Queue `call`; the future gets its outcome once that is durable."""
+        future: Future[Result] = Future()
+        self._put(_Job(call, future))
+        return future
+
+    def submit_to(
+        self, call: Callable[[], Result], loop: asyncio.AbstractEventLoop, future: asyncio.Future[Result]
+    ) -> None:
+        """Queue `call` for a future of `loop`, which is woken once for all the futures of a batch."""
+        self._put(_Job(call, future, loop))
+
+    def on_commit(self, listener: Callable[[], None]) -> None:
+        """Have `listener` called on the writer's thread after each commit that changed something; it must be quick."""
+        self._listeners.append(listener)
+
+    def close(self) -> None:
+        """Take nothing more, finish what is queued and end the thread."""
+        with self._entrance:
+            if not self._closed:
+                self._closed = True
+                self._queue.put(None)
+        self._thread.join()
+
+    def _put(self, job: _Job) -> None:
+        # Under the lock, so that nothing can be queued behind the last item, where nobody would ever look.
+        with self._entrance:
+            if self._closed:
+                raise ShuttingDownError
+            self._queue.put(job)
+
+    def _work(self) -> None:
+        while self._work_once():
+            pass
+        self._database.drop_connection()
+
+    def _work_once(self) -> bool:
+        batch, going_on = self._next_batch()
+        if not batch:
+            return going_on
+        written = True
+        try:
+            written = self._write(batch)
+        except BaseException as error:
+            # Without this thread every later change would wait for ever.
+            log.critical("the writer failed on a batch", exc_info=error)
+            _refuse(batch, error)
+        _settle(batch)
+        if written:
+            self._tell_listeners()
+        return going_on
+
+    def _next_batch(self) -> tuple[list[_Job], bool]:
+        """Wait for a job and take what else has come by now; False if that was all for ever."""
+        batch: list[_Job] = []
+        job = self._queue.get()
+        while job is not None:
+            if job.is_wanted():
+                batch.append(job)
+            if len(batch) >= self._batch_limit:
+                return batch, True
+            try:
+                job = self._queue.get_nowait()
+            except Empty:
+                return batch, True
+        return batch, False
+
+    def _write(self, batch: Sequence[_Job]) -> bool:
+        """Run a batch in one transaction, or else each of its calls in its own; tell whether anything may be new."""
+        before = self._database.written()
+        try:
+            self._database.begin()
+            self._finish(batch)
+        except Exception as error:  # noqa: BLE001 - whatever it was, each call gets a chance of its own.
+            log.warning("a batch of %d was not committed (%r); its calls are tried one by one", len(batch), error)
+            self._one_by_one(batch)
+            return True
+        return self._database.written() != before
+
+    def _one_by_one(self, batch: Sequence[_Job]) -> None:
+        for place, job in enumerate(batch):
+            try:
+                self._database.begin()
+            except Exception as error:  # noqa: BLE001 - see below.
+                # The others would wait as long and as vainly; better that their callers hear of it now.
+                _refuse(batch[place:], error)
+                return
+            try:
+                self._finish([job])
+            except Exception as error:  # noqa: BLE001 - belongs to this call alone.
+                if job.error is None:
+                    _refuse([job], error)
+
+    def _finish(self, batch: Sequence[_Job]) -> None:
+        """Run calls in the transaction that was begun, and commit it."""
+        try:
+            for job in batch:
+                self._run(job)
+            self._database.command("COMMIT")
+        except BaseException:
+            self._roll_back()
+            raise
+
+    def _run(self, job: _Job) -> None:
+        database = self._database
+        job.result = job.error = None
+        database.command("SAVEPOINT call")
+        try:
+            job.result = job.call()
+        except BaseException as error:  # noqa: BLE001 - it is the caller's, and must not end this thread.
+            job.error = _presentable(error)
+        if not database.in_transaction():
+            raise _BatchLostError
+        if job.error is not None:
+            database.command("ROLLBACK TO call")
+        database.command("RELEASE call")
+
+    def _roll_back(self) -> None:
+        try:
+            if self._database.in_transaction():
+                self._database.command("ROLLBACK")
+        except Exception as error:  # noqa: BLE001 - a connection that can't even do this is of no use.
+            log.warning("the writer gave up its connection (%r)", error)
+            self._database.drop_connection()
+
+    def _tell_listeners(self) -> None:
+        for listener in self._listeners:
+            try:
+                listener()
+            except Exception:
+                log.exception("a listener of the writer failed")
+
+
+def _refuse(batch: Sequence[_Job], error: BaseException) -> None:
+    for job in batch:
+        job.result = None
+        job.error = error if isinstance(error, RemoraError) else StorageUnavailableError()
+
+
+def _settle(batch: Sequence[_Job]) -> None:
+    """Hand over all outcomes, waking each loop once."""
+    by_loop: dict[asyncio.AbstractEventLoop, list[_Job]] = {}
+    for job in batch:
+        if job.loop is None:
+            job.settle()
+        else:
+            by_loop.setdefault(job.loop, []).append(job)
+    for loop, jobs in by_loop.items():
+        try:
+            loop.call_soon_threadsafe(_settle_all, jobs)
+        except RuntimeError:
+            log.warning("%d outcomes came after their event loop was closed", len(jobs))
+
+
+def _settle_all(jobs: Sequence[_Job]) -> None:
+    for job in jobs:
+        job.settle()
+
+
+def _presentable(error: BaseException) -> Exception:
+    """Return an exception that a future may carry and that ends nothing but the call."""
+    if isinstance(error, Exception) and not isinstance(error, StopIteration):
+        return error
+    broken = CallBrokenOffError(repr(error))
+    broken.__cause__ = error
+    return broken
