@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import logging
 import os
@@ -14,6 +13,7 @@ import uvloop
 
 from remora_server import app, config, dev
 from remora_server.config import Config, ConfigError
+from remora_server.core import ids
 from remora_server.core.errors import RemoraError
 from remora_server.core.tenants import DEFAULT_SCOPES
 
@@ -77,7 +77,7 @@ def _gc(settings: Config, options: argparse.Namespace) -> int:
     _say(
         options,
         report,
-        f"{would} {removed} blobs ({swept.deleted_bytes} bytes), {swept.stale_staged} staged, {swept.expired_tickets} expired tickets",
+        f"{would} {removed} blobs ({swept.deleted_bytes} bytes), {swept.expired_tickets} tickets expired",
     )
     return DONE
 
@@ -119,7 +119,7 @@ def _projects_create(settings: Config, options: argparse.Namespace) -> int:
         tenants = app.tenants_of(stores)
         workspace = tenants.workspace(options.workspace)
         project, _ = stores.writer.run(lambda: tenants.create_project(workspace, options.key))
-    uuid = str(dev.ids.to_uuid(project.id))
+    uuid = str(ids.to_uuid(project.id))
     _say(options, {"project_id": project.id, "uuid": uuid, "key": project.key}, f"{project.id}  {project.key}")
     return DONE
 
@@ -264,7 +264,8 @@ def _banner(settings: Config, ready: app.Ready) -> str:
     lines = [f"┌ Remora {VERSION}"]
     if ready.seeded is not None:
         lines[0] += (
-            f"   DEVELOPMENT MODE: data in {settings.data}, one demo workspace, key {ready.seeded.key}  (not for production)"
+            f"   DEVELOPMENT MODE: data in {settings.data}, one demo workspace, key {ready.seeded.key}"
+            "  (not for production)"
         )
     lines += [
         f"│ gRPC      {ready.grpc}      reflection, health",

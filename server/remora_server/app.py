@@ -194,7 +194,12 @@ async def _serve(
         transports=TRANSPORTS,
     )
     loop = asyncio.get_running_loop()
-    stores.writer.on_commit(lambda: loop.call_soon_threadsafe(rpc.growth.wake))
+
+    def tell_watches() -> None:
+        with contextlib.suppress(RuntimeError):  # The loop may have ended while the last changes were committed.
+            loop.call_soon_threadsafe(rpc.growth.wake)
+
+    stores.writer.on_commit(tell_watches)
 
     async def is_well() -> bool:
         try:

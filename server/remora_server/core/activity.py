@@ -105,7 +105,7 @@ class ActivityLog:
         return self._pages.token(f"log/{workspace_id}", (seq,), lifetime=None)
 
     def watch_from(self, caller: Caller, workspace: str, start_cursor: str) -> int:
-        """Return the sequence number that a watch begins after; raise CursorCompactedError if the log lost that place."""
+        """Return the number that a watch begins after; raise CursorCompactedError if the log lost that place."""
         workspace_id = access.enter(caller, workspace)
         floor, head = self._store.activity_bounds()
         if not start_cursor:

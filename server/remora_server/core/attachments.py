@@ -12,7 +12,18 @@ from enum import StrEnum
 from remora_server.core import access, batches, errors, etags, fields, ids, urls
 from remora_server.core.activity import ActivityLog
 from remora_server.core.files import Files
-from remora_server.core.model import Attachment, Caller, ExternalRef, File, Metadata, Micros, Outcome, Page, Subject
+from remora_server.core.model import (
+    NO_REF,
+    Attachment,
+    Caller,
+    ExternalRef,
+    File,
+    Metadata,
+    Micros,
+    Outcome,
+    Page,
+    Subject,
+)
 from remora_server.core.pages import Pages
 from remora_server.core.ports import AttachmentQuery, Changes, Clock, MetadataStore, Position
 from remora_server.core.subjects import Subjects
@@ -55,7 +66,7 @@ class Draft:
     icon_url: str = ""
     group_key: str = ""
     metadata: Metadata = field(default_factory=dict)
-    external_ref: ExternalRef = ExternalRef()
+    external_ref: ExternalRef = NO_REF
     sequence_number: int | None = None
     id: str = ""
 
@@ -250,7 +261,7 @@ class Attachments:
     def delete(
         self, caller: Caller, attachment_id: str, etag: str = "", *, allow_missing: bool = False
     ) -> Attachment | None:
-        """Delete an attachment; until its purge_time it can be undeleted. A file that nothing holds any more goes with it."""
+        """Delete an attachment; until its purge_time it can be undeleted, and a file held by nothing else is kept."""
         found = self._store.attachment(caller.workspace_id, ids.parse(ids.ATTACHMENT, attachment_id, "attachment_id"))
         if found is None or found.delete_time is not None:
             if allow_missing:

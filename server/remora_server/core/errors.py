@@ -74,9 +74,7 @@ class PageTokenInvalidError(RemoraError):
     reason = "PAGE_TOKEN_INVALID"
 
     def __init__(self, what: str = "page_token") -> None:
-        super().__init__(
-            f"{what} is not valid for this call: altered, expired, or made for other parameters; start from the first page."
-        )
+        super().__init__(f"{what} is not valid for this call: altered, expired, or made for another; begin anew.")
 
 
 class DuplicateInBatchError(RemoraError):
@@ -107,7 +105,7 @@ class ContentChecksumMismatchError(RemoraError):
 
     def __init__(self, algorithm: str, expected: str, actual: str) -> None:
         super().__init__(
-            f"the {algorithm} of the received bytes is {actual}, declared was {expected}; nothing was stored, upload again.",
+            f"the {algorithm} of the received bytes is {actual}, declared was {expected}; upload again.",
             metadata={"algorithm": algorithm, "expected": expected, "actual": actual},
         )
 
@@ -262,7 +260,7 @@ class UploadIncompleteError(RemoraError):
 
 
 class TransportUnavailableError(RemoraError):
-    """This server does not offer that way of moving bytes."""
+    """Bytes can't be moved that way on this server."""
 
     reason = "TRANSPORT_UNAVAILABLE"
 

@@ -117,7 +117,7 @@ class Check:
             self.that(
                 not digest or len(digest) == length,
                 f"{field}.{name}",
-                f"must be the {length} bytes of the digest itself, not {len(digest)}; send it neither as hex nor as base64 text",
+                f"must be the {length} bytes of the digest itself, not {len(digest)}; don't send hex or base64 text",
             )
 
     def media(self, media: Media) -> None:

@@ -9,15 +9,44 @@ DOCUMENT_TYPES = (
     "application/pdf", "application/rtf", "application/msword", "application/epub", "application/vnd.ms-",
     "application/vnd.oasis.opendocument", "application/vnd.openxmlformats", "text/",
 )  # fmt: skip
-ARCHIVE_TYPES = frozenset({
-    "application/zip", "application/gzip", "application/x-gzip", "application/x-tar", "application/x-bzip2", "application/x-xz",
-    "application/zstd", "application/x-7z-compressed", "application/vnd.rar", "application/x-rar-compressed", "application/java-archive",
-})  # fmt: skip
-CODE_TYPES = frozenset({
-    "application/json", "application/xml", "application/javascript", "application/x-sh", "application/sql", "application/toml",
-    "application/yaml", "application/x-yaml", "text/x-python", "text/x-c", "text/x-java", "text/javascript", "text/css", "text/html",
-    "text/xml", "text/x-script.python", "text/x-sh", "text/rust", "text/x-go",
-})  # fmt: skip
+ARCHIVE_TYPES = frozenset(
+    {
+        "application/zip",
+        "application/gzip",
+        "application/x-gzip",
+        "application/x-tar",
+        "application/x-bzip2",
+        "application/x-xz",
+        "application/zstd",
+        "application/x-7z-compressed",
+        "application/vnd.rar",
+        "application/x-rar-compressed",
+        "application/java-archive",
+    }
+)
+CODE_TYPES = frozenset(
+    {
+        "application/json",
+        "application/xml",
+        "application/javascript",
+        "application/x-sh",
+        "application/sql",
+        "application/toml",
+        "application/yaml",
+        "application/x-yaml",
+        "text/x-python",
+        "text/x-c",
+        "text/x-java",
+        "text/javascript",
+        "text/css",
+        "text/html",
+        "text/xml",
+        "text/x-script.python",
+        "text/x-sh",
+        "text/rust",
+        "text/x-go",
+    }
+)
 # mimetypes knows compressed files by their encoding only.
 ENCODINGS = {
     "gzip": "application/gzip",

@@ -109,10 +109,15 @@ def _typed(spec: FileSpec) -> FileSpec:
     )
 
 
+def require_size(claimed: int | None, actual: int) -> None:
+    """Raise SizeMismatchError unless as many bytes came as were declared."""
+    if claimed is not None and claimed != actual:
+        raise errors.SizeMismatchError(claimed, actual)
+
+
 def require_match(claimed: Checksums, claimed_size: int | None, content: Content) -> None:
     """Compare whatever a caller declared with what came; raise for the first difference."""
-    if claimed_size is not None and claimed_size != content.size_bytes:
-        raise errors.SizeMismatchError(claimed_size, content.size_bytes)
+    require_size(claimed_size, content.size_bytes)
     actual = content.checksums
     if claimed.crc32c is not None and claimed.crc32c != actual.crc32c:
         raise errors.ContentChecksumMismatchError("crc32c", f"{claimed.crc32c:08x}", f"{actual.crc32c or 0:08x}")

@@ -1,4 +1,4 @@
-"""Links: plain references from a subject to a URL. Creating one that is there returns it as it is, and never edits it."""
+"""Links: plain references from a subject to a URL. Creating one that is there returns it, and never edits it."""
 
 from __future__ import annotations
 

@@ -66,6 +66,9 @@ class ExternalRef:
     id: str = ""
 
 
+NO_REF = ExternalRef()
+
+
 @dataclass(frozen=True, slots=True)
 class Checksums:
     """Digests of some bytes; empty or None where unknown."""
@@ -124,7 +127,7 @@ class FileSpec:
     checksums: Checksums = Checksums()
     media: Media = Media()
     metadata: Metadata = field(default_factory=dict)
-    external_ref: ExternalRef = ExternalRef()
+    external_ref: ExternalRef = NO_REF
 
 
 @dataclass(frozen=True, slots=True)

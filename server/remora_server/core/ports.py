@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from remora_server.core.model import (
+    NO_REF,
     Activity,
     Actor,
     Attachment,
@@ -85,7 +86,7 @@ class AttachmentQuery:
     kinds: Sequence[str] = ()
     content_types: Sequence[str] = ()
     created_by: str = ""
-    external_ref: ExternalRef = ExternalRef()
+    external_ref: ExternalRef = NO_REF
     show_archived: bool = False
     show_deleted: bool = False
     order: str = "CREATE_TIME_DESC"
@@ -281,7 +282,7 @@ class MetadataStore(Protocol):
     def file_with_content(
         self, blob_key: str, reader: str, *, own_only: bool, name: str = "", content_type: str = ""
     ) -> File | None:
-        """Find an ACTIVE file on this content that `reader` may read; with `name` only its own of that name and type."""
+        """Find an ACTIVE file on this content that `reader` may read; with `name`, its own of that name and type."""
         ...
 
     def file_with_md5(self, workspace_id: str, md5: bytes, size_bytes: int, creator: str) -> File | None:

@@ -26,7 +26,7 @@ class Repeats:
     def once(self, caller: Caller, method: str, request_id: str, parameters: bytes, call: Callable[[], bytes]) -> bytes:
         """Return `call`'s answer, or the stored one if this request_id was answered before; run it inside a change.
 
-        `parameters` is the whole request without its request_id; other parameters under the same request_id are refused.
+        `parameters` is the whole request without its request_id; others under the same request_id are refused.
         """
         fields.request_id(request_id)
         key = f"{caller.workspace_id}/{caller.principal_id}/{method}/{request_id.lower()}"

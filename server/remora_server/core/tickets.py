@@ -1,4 +1,4 @@
-"""Upload tickets: the state machine of an upload. Issue, open (which fences), record progress, complete, fail, cancel, expire.
+"""Upload tickets: the state machine of an upload. Issue, open (which fences), record progress, complete, fail, cancel.
 
 PENDING -> UPLOADING -> (VERIFYING ->) COMPLETED, or FAILED, CANCELLED, EXPIRED. Every step is one conditional update on
 (state, writer epoch), so a writer that was overtaken, here or on another server, changes nothing.

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 import google_crc32c
 
 from remora_server.core import errors, ids
-from remora_server.core.intake import Content, Intake, Taken, require_match
+from remora_server.core.intake import Content, Intake, Taken, require_match, require_size
 from remora_server.core.lanes import Lane
 from remora_server.core.model import Caller, Checksums, FileSpec, Subject, Ticket, TicketState
 from remora_server.core.ports import BlobStore, Changes, Staged
@@ -176,8 +176,7 @@ class Receiving:
             self._settle()
             spec = self.ticket.spec
             wanted_size = size_bytes if size_bytes is not None else spec.size_bytes
-            if wanted_size is not None and wanted_size != self.next_offset:
-                raise errors.SizeMismatchError(wanted_size, self.next_offset)
+            require_size(wanted_size, self.next_offset)
             content = self._content()
             require_match(spec.checksums, spec.size_bytes, content)
             require_match(claimed, size_bytes, content)

@@ -36,7 +36,7 @@ class Gateway:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind((listen, port))
         self._serving = asyncio.create_task(self._server.serve(sockets=[bound]))
-        while not self._server.started and not self._serving.done():
+        while not self._server.started and not self._serving.done():  # noqa: ASYNC110 - uvicorn sets a flag and tells nobody
             await asyncio.sleep(0.005)
         chosen: int = bound.getsockname()[1]
         return chosen
@@ -47,7 +47,7 @@ class Gateway:
         if self._serving is not None:
             await self._serving
 
-    async def _healthz(self, request: Request) -> JSONResponse:
+    async def _healthz(self, _request: Request) -> JSONResponse:
         if await self._is_well():
             return JSONResponse({"status": "ok"})
         return JSONResponse({"status": "unavailable"}, status_code=503)

@@ -79,7 +79,9 @@ class ActivityService(activity_service_pb2_grpc.ActivityServiceServicer):
             include_total_size=request.include_total_size,
         )
         return pb.ListActivitiesResponse(
-            activities=map(self._shown, page.items), next_page_token=page.next_page_token, total_size=page.total_size
+            activities=map(self._shown, page.items),
+            next_page_token=page.next_page_token,
+            total_size=page.total_size or 0,
         )
 
     async def GetActivity(
@@ -94,7 +96,7 @@ class ActivityService(activity_service_pb2_grpc.ActivityServiceServicer):
         cursors = await self._calls.read(self._log.cursors, caller(), request.workspace_id)
         return pb.GetActivityCursorsResponse(earliest_cursor=cursors.earliest, head_cursor=cursors.head)
 
-    async def WatchActivities(
+    async def WatchActivities(  # type: ignore[override] # the stubs know no coroutine that writes to its context
         self, request: pb.WatchActivitiesRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> None:
         who = caller()
@@ -120,7 +122,7 @@ class ActivityService(activity_service_pb2_grpc.ActivityServiceServicer):
         *,
         include_payload: bool,
     ) -> None:
-        """Send what comes. The log is read at the speed of the reader, so a slow one costs no memory and loses nothing."""
+        """Send what comes, read at the speed of the reader: a slow one costs no memory and loses nothing."""
         workspace_id = query.workspace_id
         started = pb.WatchActivitiesResponse.Started(cursor=self._log.cursor(workspace_id, place))
         await context.write(pb.WatchActivitiesResponse(started=started))

@@ -122,7 +122,7 @@ class AttachmentService(attachment_service_pb2_grpc.AttachmentServiceServicer):
         return pb.ListAttachmentsResponse(
             attachments=map(convert.attachment_to_proto, page.items),
             next_page_token=page.next_page_token,
-            total_size=page.total_size,
+            total_size=page.total_size or 0,
         )
 
     async def UpdateAttachment(

@@ -91,7 +91,10 @@ def range_from_proto(wanted: common_pb2.TimeRange) -> tuple[Micros | None, Micro
 def actor_to_proto(actor: Actor) -> common_pb2.Actor:
     """Return who did something."""
     return common_pb2.Actor(
-        id=actor.id, kind=ACTOR_KINDS.get(actor.kind), display_name=actor.display_name, icon_url=actor.icon_url
+        id=actor.id,
+        kind=ACTOR_KINDS.get(actor.kind, common_pb2.ACTOR_KIND_UNSPECIFIED),
+        display_name=actor.display_name,
+        icon_url=actor.icon_url,
     )
 
 
@@ -248,8 +251,6 @@ def attachment_to_proto(attachment: Attachment) -> attachment_pb2.Attachment:
         id=attachment.id,
         workspace_id=attachment.workspace_id,
         subject=subject_to_proto(attachment.subject),
-        url=attachment.url or None,
-        file_id=attachment.file_id or None,
         title=attachment.title,
         subtitle=attachment.subtitle,
         icon_url=attachment.icon_url,
@@ -267,6 +268,10 @@ def attachment_to_proto(attachment: Attachment) -> attachment_pb2.Attachment:
         delete_time=optional_time_to_proto(attachment.delete_time),
         purge_time=optional_time_to_proto(attachment.purge_time),
     )
+    if attachment.url:
+        message.url = attachment.url
+    else:
+        message.file_id = attachment.file_id
     fill_metadata(message.metadata, attachment.metadata)
     return message
 
@@ -289,7 +294,7 @@ def draft_from_proto(attachment: attachment_pb2.Attachment, attachment_id: str =
     )
 
 
-def mode_from_proto(mode: common_pb2.UpsertMode) -> UpsertMode:
+def mode_from_proto(mode: common_pb2.UpsertMode.ValueType) -> UpsertMode:
     """Return what an upsert may do; unset means both."""
     if not mode:
         return UpsertMode.UPSERT
@@ -356,7 +361,10 @@ def issue_to_proto(issue: Issue) -> issue_pb2.Issue:
         parent_issue_id=issue.parent_issue_id,
         assignees=[
             issue_pb2.IssueAssignee(
-                id=one.id, display_name=one.display_name, avatar_url=one.avatar_url, kind=ACTOR_KINDS.get(one.kind)
+                id=one.id,
+                display_name=one.display_name,
+                avatar_url=one.avatar_url,
+                kind=ACTOR_KINDS.get(one.kind, common_pb2.ACTOR_KIND_UNSPECIFIED),
             )
             for one in issue.assignees
         ],
@@ -421,16 +429,13 @@ def activity_to_proto(activity: Activity, cursor: str, *, include_payload: bool 
 
 
 def _attachment_payload(message: activity_pb2.Activity, summary: dict[str, str]) -> None:
-    message.attachment.CopyFrom(
-        attachment_pb2.Attachment(
-            id=summary["id"],
-            title=summary["title"],
-            subtitle=summary["subtitle"],
-            url=summary.get("url"),
-            file_id=summary.get("file_id"),
-            file=file_pb2.File(id=summary["file_id"], name=summary["name"]) if "file_id" in summary else None,
-        )
-    )
+    shown = message.attachment
+    shown.id, shown.title, shown.subtitle = summary["id"], summary["title"], summary["subtitle"]
+    if "url" in summary:
+        shown.url = summary["url"]
+    else:
+        shown.file_id = shown.file.id = summary["file_id"]
+        shown.file.name = summary["name"]
 
 
 def _file_payload(message: activity_pb2.Activity, summary: dict[str, str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import Executor
+from dataclasses import dataclass
 from typing import Any
 
 import grpc
@@ -32,6 +33,17 @@ CREATE_WAIT_SECONDS = 10.0
 CheckAgain = Callable[[grpc.aio.ServicerContext[Any, Any]], Awaitable[Caller]]
 
 
+@dataclass(frozen=True, slots=True)
+class Streams:
+    """What the two kinds of streams are held to."""
+
+    uploading: Admission
+    downloading: Admission
+    pace: Pace
+    draining: Draining
+    check_again: CheckAgain
+
+
 class FileService(file_service_pb2_grpc.FileServiceServicer):
     """The RPCs of files."""
 
@@ -43,12 +55,7 @@ class FileService(file_service_pb2_grpc.FileServiceServicer):
         tickets: Tickets,
         uploads: Uploads,
         readers: Executor,
-        *,
-        uploading: Admission,
-        downloading: Admission,
-        pace: Pace,
-        draining: Draining,
-        check_again: CheckAgain,
+        streams: Streams,
     ) -> None:
         self._calls = calls
         self._files = files
@@ -56,11 +63,7 @@ class FileService(file_service_pb2_grpc.FileServiceServicer):
         self._tickets = tickets
         self._uploads = uploads
         self._readers = readers
-        self._uploading = uploading
-        self._downloading = downloading
-        self._pace = pace
-        self._draining = draining
-        self._check_again = check_again
+        self._streams = streams
 
     async def UploadFile(
         self, request: pb.UploadFileRequest, context: grpc.aio.ServicerContext[Any, Any]
@@ -99,12 +102,12 @@ class FileService(file_service_pb2_grpc.FileServiceServicer):
             if location and (taken is None or not taken.blob_is_new):
                 self._calls.behind(lambda: uploads.drop_unused(location))
 
-    async def WriteFile(
+    async def WriteFile(  # type: ignore[override] # the stubs know no coroutine that writes to its context
         self, request_iterator: AsyncIterator[pb.WriteFileRequest], context: grpc.aio.ServicerContext[Any, Any]
     ) -> None:
         who = caller()
-        with self._uploading.stream(who.principal_id):
-            first = await asyncio.wait_for(context.read(), self._pace.idle_seconds)
+        with self._streams.uploading.stream(who.principal_id):
+            first = await asyncio.wait_for(context.read(), self._streams.pace.idle_seconds)
             if not isinstance(first, pb.WriteFileRequest) or first.WhichOneof("message") != "open":
                 raise errors.invalid("message", "must be open first")
             ticket_id, done = await self._ticket_of(who, first.open)
@@ -120,7 +123,12 @@ class FileService(file_service_pb2_grpc.FileServiceServicer):
                 return
             receiving = await self._calls.wait(self._uploads.begin, who, opened.ticket)
             stream = UploadStream(
-                self._calls, receiving, context, self._pace, self._draining, lambda: self._check_again(context)
+                self._calls,
+                receiving,
+                context,
+                self._streams.pace,
+                self._streams.draining,
+                lambda: self._streams.check_again(context),
             )
             await stream.serve()
 
@@ -185,7 +193,7 @@ class FileService(file_service_pb2_grpc.FileServiceServicer):
         return pb.ListFilesResponse(
             files=map(convert.file_to_proto, page.items),
             next_page_token=page.next_page_token,
-            total_size=page.total_size,
+            total_size=page.total_size or 0,
         )
 
     async def UpdateFile(
@@ -216,9 +224,11 @@ class FileService(file_service_pb2_grpc.FileServiceServicer):
         restored = await self._calls.change(self._files.undelete, caller(), request.file_id, request.etag)
         return pb.UndeleteFileResponse(file=convert.file_to_proto(restored))
 
-    async def ReadFile(self, request: pb.ReadFileRequest, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+    async def ReadFile(  # type: ignore[override] # the stubs know no coroutine that writes to its context
+        self, request: pb.ReadFileRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> None:
         who = caller()
-        with self._downloading.stream(who.principal_id):
+        with self._streams.downloading.stream(who.principal_id):
             stream = await self._calls.read(self._open, who, request)
             try:
                 await stream.serve(context)

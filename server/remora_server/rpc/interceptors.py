@@ -60,9 +60,9 @@ class Gate(grpc.aio.ServerInterceptor):
 
     async def intercept_service(
         self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
         handler_call_details: grpc.HandlerCallDetails,
-    ) -> Handler:
+    ) -> Handler | None:
         """Wrap the handler of one of our RPCs, once; health and reflection pass as they are."""
         method = handler_call_details.method
         wrapped = self._wrapped.get(method)
@@ -84,12 +84,12 @@ class Gate(grpc.aio.ServerInterceptor):
                 if handler.request_streaming
                 else grpc.unary_stream_rpc_method_handler
             )
-            return make(stream, handler.request_deserializer, handler.response_serializer)  # type: ignore[arg-type] # the stubs know no coroutine handlers
+            return make(stream, handler.request_deserializer, handler.response_serializer)
 
         async def unary(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:  # noqa: ANN401 - any message
             return await self._guarded(handler.unary_unary, request, context, scope)
 
-        return grpc.unary_unary_rpc_method_handler(unary, handler.request_deserializer, handler.response_serializer)  # type: ignore[arg-type] # as above
+        return grpc.unary_unary_rpc_method_handler(unary, handler.request_deserializer, handler.response_serializer)
 
     async def _guarded(self, behave: Any, request: Any, context: grpc.aio.ServicerContext[Any, Any], scope: str) -> Any:  # noqa: ANN401 - any message
         try:
@@ -106,5 +106,4 @@ class Gate(grpc.aio.ServerInterceptor):
             number = secrets.token_hex(8)
             log.exception("internal error %s", number)
             status = rpc_status.to_status(internal_status(number))
-        await context.abort(status.code, status.details or "", status.trailing_metadata or ())
-        return None
+        return await context.abort(status.code, status.details or "", status.trailing_metadata or ())

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from dataclasses import replace
+from typing import Any
 
 import grpc
 
@@ -86,7 +85,7 @@ class IssueService(issue_service_pb2_grpc.IssueServiceServicer):
         return pb.ListIssuesResponse(
             issues=map(convert.issue_to_proto, page.items),
             next_page_token=page.next_page_token,
-            total_size=page.total_size,
+            total_size=page.total_size or 0,
         )
 
     async def DeleteIssue(

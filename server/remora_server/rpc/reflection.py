@@ -1,4 +1,4 @@
-"""Server reflection under both names. The Python package registers v1alpha only; v1 has the same messages on the wire."""
+"""Server reflection under both names: the Python package registers v1alpha only, and v1 has the same messages."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def add_reflection(server: grpc.aio.Server, service_names: Sequence[str]) -> Non
     """Let grpcurl and its like ask the server for its protos."""
     _describe_v1()
     servicer = reflection.aio.ReflectionServicer((*service_names, reflection.SERVICE_NAME, V1_SERVICE))
-    reflection_pb2_grpc.add_ServerReflectionServicer_to_server(servicer, server)
+    reflection_pb2_grpc.add_ServerReflectionServicer_to_server(servicer, server)  # type: ignore[no-untyped-call]
     handler = grpc.stream_stream_rpc_method_handler(
         servicer.ServerReflectionInfo,
         request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,

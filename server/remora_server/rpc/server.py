@@ -40,7 +40,7 @@ from remora_server.rpc.admission import Admission
 from remora_server.rpc.attachments import AttachmentService
 from remora_server.rpc.calls import Calls
 from remora_server.rpc.capabilities import CapabilityService
-from remora_server.rpc.files import FileService
+from remora_server.rpc.files import FileService, Streams
 from remora_server.rpc.interceptors import Authenticate, Gate, scopes_of, token_of
 from remora_server.rpc.issues import IssueService
 from remora_server.rpc.links import LinkService
@@ -125,11 +125,7 @@ class RpcServer:
                 rules.tickets,
                 rules.uploads,
                 readers,
-                uploading=uploading,
-                downloading=downloading,
-                pace=pace,
-                draining=self.draining,
-                check_again=lambda context: check_again(token_of(context)),
+                Streams(uploading, downloading, pace, self.draining, lambda context: check_again(token_of(context))),
             ),
             server,
         )

@@ -7,6 +7,7 @@ Whatever ends the stream, the bytes received are committed and the ticket stays 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -84,43 +85,16 @@ class UploadStream:
         self._began = self._heard = self._window_began = time.monotonic()
         self._window_bytes = 0
         self._left = False
+        self._ticking = self._loop.call_later(TICK_SECONDS, self._tick)
+        self._reading = self._read()
 
     async def serve(self) -> None:
         """Take messages until the upload is done, drained or refused."""
         receiving = self._receiving
-        receiving.listen(lambda: self._loop.call_soon_threadsafe(self._wake.set))
+        receiving.listen(self._wake_from_thread)
         self._draining.join(self._wake.set)
-        ticking = self._loop.call_later(TICK_SECONDS, self._tick)
-        reading = self._read()
         try:
-            await self._send(ready=self._ready())
-            while True:
-                await self._wake.wait()
-                self._wake.clear()
-                ticking = self._retick(ticking)
-                receiving.raise_if_broken()
-                await self._tell_progress()
-                reason = self._reason_to_drain(reading)
-                if reason is not None:
-                    await self._drain(reason)
-                    return
-                while reading.done() and receiving.has_room():
-                    message = reading.result()
-                    if not isinstance(message, pb.WriteFileRequest):
-                        committed = await self._leave()
-                        raise errors.UploadIncompleteError(committed)
-                    self._heard = time.monotonic()
-                    kind = message.WhichOneof("message")
-                    if kind == "finish":
-                        await self._finish(message.finish)
-                        return
-                    if kind == "chunk":
-                        self._append(message.chunk)
-                    elif kind == "flush":
-                        receiving.flush()
-                    else:
-                        raise errors.invalid("message", "must be chunk, flush or finish after open")
-                    reading = self._read()
+            await self._run()
         except (errors.SizeMismatchError, errors.FileTooLargeError) as refusal:
             if not self._left:
                 self._left = True
@@ -133,13 +107,53 @@ class UploadStream:
             # The client reads nothing of what it is sent; there is nobody to tell.
             await self._leave()
         finally:
-            ticking.cancel()
-            reading.cancel()
+            self._ticking.cancel()
+            self._reading.cancel()
             self._draining.leave(self._wake.set)
             if not self._left:
                 # Cancelled: the connection is gone. The bytes that came are committed without anybody waiting.
                 self._left = True
                 self._calls.behind(receiving.leave)
+
+    async def _run(self) -> None:
+        await self._send(ready=self._ready())
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            if self._ticking.when() <= self._loop.time():
+                self._ticking = self._loop.call_later(TICK_SECONDS, self._tick)
+            self._receiving.raise_if_broken()
+            await self._tell_progress()
+            delay = self._delay_to_drain()
+            if delay is not None:
+                await self._drain(delay)
+                return
+            while self._reading.done() and self._receiving.has_room():
+                if await self._take(self._reading.result()):
+                    return
+                self._reading = self._read()
+
+    async def _take(self, message: object) -> bool:
+        """Act on a message, or on the end of the client's; tell whether the stream is over."""
+        self._heard = time.monotonic()
+        if not isinstance(message, pb.WriteFileRequest):
+            raise errors.UploadIncompleteError(await self._leave())
+        kind = message.WhichOneof("message")
+        if kind == "finish":
+            await self._finish(message.finish)
+            return True
+        if kind == "chunk":
+            self._append(message.chunk)
+        elif kind == "flush":
+            self._receiving.flush()
+        else:
+            raise errors.invalid("message", "must be chunk, flush or finish after open")
+        return False
+
+    def _wake_from_thread(self) -> None:
+        # A lane may speak up when the server's loop has ended.
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._wake.set)
 
     def _read(self) -> asyncio.Future[Any]:
         reading = asyncio.ensure_future(self._context.read())
@@ -150,25 +164,20 @@ class UploadStream:
         self._receiving.tick()
         self._wake.set()
 
-    def _retick(self, ticking: asyncio.TimerHandle) -> asyncio.TimerHandle:
-        if ticking.when() > self._loop.time():
-            return ticking
-        return self._loop.call_later(TICK_SECONDS, self._tick)
-
     def _append(self, chunk: pb.WriteFileRequest.Chunk) -> None:
         data = chunk.data
         content = data.content
         self._receiving.append(chunk.offset, content, data.crc32c if data.HasField("crc32c") else None)
         self._window_bytes += len(content)
 
-    def _reason_to_drain(self, reading: asyncio.Future[Any]) -> float | None:
+    def _delay_to_drain(self) -> float | None:
         """Return the delay after which the client may come back, or None while the stream may go on."""
         now = time.monotonic()
         if self._draining.started:
             return 1.0
         if now - self._began > self._pace.max_age_seconds:
             return 0.0
-        if reading.done():
+        if self._reading.done():
             # It is we who are slow.
             self._heard = self._window_began = now
             self._window_bytes = 0

@@ -221,7 +221,7 @@ class Database:
 
     def _refusal(self, error: Exception) -> Exception:
         """Return the error that core knows for one of the driver's; its text stays behind in the cause."""
-        driver = next((one for one in (error, *error.args) if isinstance(one, sqlite3.Error)), error)
+        driver = getattr(error, "orig", None) or error  # Peewee wraps what it calls itself.
         code: int = getattr(driver, "sqlite_errorcode", 0)
         if code & 0xFF == sqlite3.SQLITE_FULL or code == IOERR_SHMSIZE:
             return StorageFullError()

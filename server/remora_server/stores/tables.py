@@ -358,6 +358,15 @@ _index(
     Attachments.create_time,
     Attachments.id,
 )
+_index(
+    Attachments,
+    "attachments_changed",
+    Attachments.workspace_id,
+    Attachments.subject_type,
+    Attachments.subject_id,
+    Attachments.update_time,
+    Attachments.id,
+)
 _index(Attachments, "attachments_all", Attachments.workspace_id, Attachments.create_time, Attachments.id)
 _index(Tickets, "tickets_page", Tickets.workspace_id, Tickets.create_time, Tickets.id)
 _index(Links, "links_page", Links.workspace_id, Links.subject_type, Links.subject_id, Links.create_time, Links.id)

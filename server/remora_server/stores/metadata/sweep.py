@@ -12,7 +12,7 @@ from remora_server.stores.kept import Query, Slot, kept
 from remora_server.stores.metadata.blobs import BLOB, blob_from
 from remora_server.stores.metadata.rows import portions
 from remora_server.stores.metadata.tickets import TICKET, TicketRows
-from remora_server.stores.tables import Attachments, Blobs, Files, StoreInfo, Tickets, Workspaces
+from remora_server.stores.tables import Attachments, Blobs, Files, StoreInfo, Tickets
 
 OPEN = [state.value for state in OPEN_STATES]
 CLOSED = [state.value for state in TicketState if state not in OPEN_STATES]
@@ -88,22 +88,9 @@ class Sweep(TicketRows):
         return self._db.execute(Attachments.delete().where(Attachments.id.in_(gone)))
 
     def purge_files(self, gone_before: Micros, limit: int) -> int:
-        """Remove files deleted, or without any attachment again, before a time; return how many.
-
-        What was charged for a file that nobody deleted is given back here; deleting has given back the rest.
-        """
-        gone = Files.select(Files.id, Files.workspace_id, Files.size_bytes, Files.delete_time)
-        rows = self._db.select(gone.where(_purgeable_files(gone_before)).limit(limit))
-        for some in portions([row[0] for row in rows]):
-            self._db.execute(Files.delete().where(Files.id.in_(some)))
-        charged: dict[str, int] = {}
-        for _, workspace_id, size_bytes, delete_time in rows:
-            if delete_time is None:
-                charged[workspace_id] = charged.get(workspace_id, 0) + size_bytes
-        for workspace_id, size_bytes in charged.items():
-            less = {Workspaces.used_bytes: Workspaces.used_bytes - size_bytes}
-            self._db.execute(Workspaces.update(less).where(Workspaces.id == workspace_id))
-        return len(rows)
+        """Remove files deleted, or without any attachment again, before a time; return how many."""
+        gone = Files.select(Files.id).where(_purgeable_files(gone_before)).limit(limit)
+        return self._db.execute(Files.delete().where(Files.id.in_(gone)))
 
     def count_purgeable(self, before: Micros) -> tuple[int, int]:
         """Count what purge_attachments and purge_files would remove."""

@@ -84,6 +84,7 @@ CREATE UNIQUE INDEX attachments_live_url ON attachments (workspace_id, url_key, 
 CREATE UNIQUE INDEX attachments_live_file ON attachments (file_id, subject_type, subject_id) WHERE delete_time
   IS NULL AND file_id <> '';
 CREATE INDEX attachments_page ON attachments (workspace_id, subject_type, subject_id, create_time, id);
+CREATE INDEX attachments_changed ON attachments (workspace_id, subject_type, subject_id, update_time, id);
 CREATE INDEX attachments_all ON attachments (workspace_id, create_time, id);
 CREATE INDEX attachments_file ON attachments (file_id) WHERE file_id <> '';
 CREATE INDEX attachments_deleted ON attachments (delete_time) WHERE delete_time IS NOT NULL;

@@ -1,0 +1,51 @@
+"""Fixtures for tests that talk to a real server over a real socket."""
+
+from __future__ import annotations
+
+import itertools
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.running import Api, RunningServer
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    """A server shared by the tests of one worker; they keep to issues and users of their own."""
+    running = RunningServer(tmp_path_factory.mktemp("shared") / "data").start()
+    yield running
+    running.signal(signal.SIGKILL)
+    running.wait()
+
+
+@pytest.fixture
+def api(server: RunningServer) -> Api:
+    """Stubs that call the shared server with the development key."""
+    return server.api()
+
+
+@pytest.fixture
+def start_server(tmp_path: Path) -> Iterator[Callable[..., RunningServer]]:
+    """Start servers with options of the test's own; they are killed afterwards."""
+    started: list[RunningServer] = []
+
+    def start(*options: str, **environment: str) -> RunningServer:
+        data = tmp_path / f"data{len(started)}"
+        started.append(RunningServer(data, *options, environment=environment).start())
+        return started[-1]
+
+    yield start
+    for running in started:
+        running.signal(signal.SIGKILL)
+        running.wait()
+
+
+@pytest.fixture
+def new_issue() -> str:
+    """A key that no other test uses."""
+    return f"TEST-{next(_numbers)}"
