@@ -11,6 +11,7 @@ import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 from remora_server.core.errors import StoredContentCorruptError
 from remora_server.core.ports import BlobReader, Staged, Stored
@@ -27,6 +28,7 @@ class LocalBlobs:
         self._staging = root / "staging"
         self._blobs = root / "blobs"
         self._lock = threading.Lock()
+        self._writers: WeakValueDictionary[str, StagedFile] = WeakValueDictionary()
         with os_errors():
             for folder in (root, self._staging, self._blobs):
                 _make_folder(folder)
@@ -40,6 +42,7 @@ class LocalBlobs:
         this name, without a row, are taken back.
         """
         path, blob = self._staged_path(name), self._blob_path(name)
+        self._end_writer(name)
         with os_errors():
             if not path.exists() and blob.exists():
                 blob.rename(path)
@@ -54,11 +57,13 @@ class LocalBlobs:
             except BaseException:
                 staged.close()
                 raise
+        self._writers[name] = staged
         return staged
 
     def commit(self, name: str) -> str:
         """Turn synced staged bytes into a blob, durably; return its location. Repeating it is harmless."""
         path, blob = self._staged_path(name), self._blob_path(name)
+        self._end_writer(name)
         with os_errors():
             self._make_shelf(blob.parent)
             try:
@@ -101,6 +106,12 @@ class LocalBlobs:
         """Walk over everything staged."""
         with os_errors():
             yield from _list_folder(str(self._staging))
+
+    def _end_writer(self, name: str) -> None:
+        """Close what is still open under a name: a writer that was replaced must not write into another's bytes."""
+        writer = self._writers.pop(name, None)
+        if writer is not None:
+            writer.close()
 
     def _staged_path(self, name: str) -> Path:
         return self._staging / _checked(name)

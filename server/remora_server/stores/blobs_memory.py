@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 
-from remora_server.core.errors import StoredContentCorruptError
+from remora_server.core.errors import StorageUnavailableError, StoredContentCorruptError
 from remora_server.core.ports import BlobReader, Staged, Stored
 
 
@@ -27,11 +27,11 @@ class MemoryBlobs:
         with self._lock:
             if name not in self._staged and name in self._blobs:
                 self._staged[name] = self._blobs.pop(name)
-            held = self._staged[name].data if name in self._staged else bytearray()
-            if len(held) < keep_bytes:
+            held = self._staged.get(name) or _Bytes(bytearray())
+            if held.size_bytes < keep_bytes:
                 raise StoredContentCorruptError
-            # A copy, so that a writer who was replaced changes nothing any more.
-            staged = self._staged[name] = _Bytes(held[:keep_bytes])
+            held.close()  # A writer that was replaced changes nothing any more.
+            staged = self._staged[name] = _Bytes(held.data[:keep_bytes])
             return staged
 
     def commit(self, name: str) -> str:
@@ -39,6 +39,7 @@ class MemoryBlobs:
         with self._lock:
             if name in self._staged:
                 self._blobs[name] = self._staged.pop(name)
+                self._blobs[name].close()
             elif name not in self._blobs:
                 raise StoredContentCorruptError
         return name
@@ -81,6 +82,7 @@ class _Bytes:
 
     def __init__(self, data: bytearray) -> None:
         self.data = data
+        self._is_open = True
         self.modify_time = _now()
 
     @property
@@ -90,6 +92,8 @@ class _Bytes:
 
     def write(self, data: bytes) -> None:
         """Append."""
+        if not self._is_open:
+            raise StorageUnavailableError
         self.data += data
         self.modify_time = _now()
 
@@ -101,7 +105,8 @@ class _Bytes:
         return bytes(self.data[offset : offset + size])
 
     def close(self) -> None:
-        """Do nothing: there is nothing to let go of."""
+        """End writing; reading goes on."""
+        self._is_open = False
 
 
 def _now() -> int:

@@ -1,0 +1,255 @@
+"""What every blob store does."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from remora_server.core import ids
+from remora_server.core.errors import StorageUnavailableError, StoredContentCorruptError
+from remora_server.core.ports import BlobStore
+
+MIB = 1024 * 1024
+# Around and within the blocks that a store may write by.
+SIZES = (0, 1, 4095, 4096, MIB - 1, MIB, MIB + 1, 2 * MIB, 3 * MIB + 77)
+
+
+def name() -> str:
+    """Make a name as core does."""
+    return ids.new_id(ids.TICKET)
+
+
+def pattern(size: int, seed: int = 7) -> bytes:
+    """Make bytes that differ from block to block."""
+    return bytes((index * seed + index // 251) % 256 for index in range(min(size, 251 * 256))) * (
+        size // (251 * 256) + 1
+    )
+
+
+def content(size: int) -> bytes:
+    """Make `size` bytes."""
+    return pattern(size)[:size]
+
+
+def put(blobs: BlobStore, data: bytes, *, as_name: str = "", chunk: int = MIB) -> str:
+    """Stage and commit bytes; return their location."""
+    as_name = as_name or name()
+    staged = blobs.stage(as_name, 0)
+    for start in range(0, len(data), chunk):
+        staged.write(data[start : start + chunk])
+    staged.sync()
+    staged.close()
+    return blobs.commit(as_name)
+
+
+def get(blobs: BlobStore, location: str) -> bytes:
+    """Return a whole blob."""
+    reader = blobs.open(location)
+    try:
+        return reader.read(0, reader.size_bytes)
+    finally:
+        reader.close()
+
+
+class BlobContract:
+    """Subclass it with a fixture `blobs`."""
+
+    @pytest.mark.parametrize("size", SIZES)
+    @pytest.mark.parametrize("chunk", [MIB, 300_001])
+    def test_committed_bytes_come_back(self, blobs: BlobStore, size: int, chunk: int) -> None:
+        """What was staged, synced and committed is read back byte for byte, whatever the chunks."""
+        data = content(size)
+        assert get(blobs, put(blobs, data, chunk=chunk)) == data
+
+    def test_ranges(self, blobs: BlobStore) -> None:
+        """A reader returns exactly the range asked for, and less only at the end."""
+        data = content(3 * MIB + 5)
+        reader = blobs.open(put(blobs, data))
+        assert reader.size_bytes == len(data)
+        assert reader.read(0, 1) == data[:1]
+        assert reader.read(MIB - 1, 2) == data[MIB - 1 : MIB + 1]
+        assert reader.read(3 * MIB, 100) == data[3 * MIB :]
+        assert reader.read(len(data), 10) == b""
+        assert reader.read(5, 0) == b""
+        reader.close()
+
+    def test_staged_bytes_can_be_read_back(self, blobs: BlobStore) -> None:
+        """Verification reads what was written, synced or not, and writing goes on after it."""
+        data = content(2 * MIB + 9)
+        staged = blobs.stage(name(), 0)
+        staged.write(data[: MIB + 5])
+        assert staged.read(0, 2 * MIB) == data[: MIB + 5]
+        staged.write(data[MIB + 5 :])
+        assert staged.size_bytes == len(data)
+        assert staged.read(MIB, MIB) == data[MIB : 2 * MIB]
+        staged.close()
+
+    @pytest.mark.parametrize("kept", [0, 10, MIB, MIB + 100, 2 * MIB + 3])
+    def test_resume_drops_what_lies_behind(self, blobs: BlobStore, kept: int) -> None:
+        """Opening again keeps the recorded prefix only, and appends to it."""
+        data = content(4 * MIB)
+        one = name()
+        staged = blobs.stage(one, 0)
+        staged.write(data[: 2 * MIB + 3])
+        staged.sync()
+        staged.close()
+        again = blobs.stage(one, kept)
+        assert again.size_bytes == kept
+        again.write(data[kept:])
+        again.sync()
+        again.close()
+        assert get(blobs, blobs.commit(one)) == data
+
+    def test_lost_prefix(self, blobs: BlobStore) -> None:
+        """A recorded size that is not there is told, not papered over."""
+        one = name()
+        with pytest.raises(StoredContentCorruptError):
+            blobs.stage(one, 1)
+        staged = blobs.stage(one, 0)
+        staged.write(b"abc")
+        staged.sync()
+        staged.close()
+        with pytest.raises(StoredContentCorruptError):
+            blobs.stage(one, 4)
+
+    def test_staged_is_not_committed(self, blobs: BlobStore) -> None:
+        """Staged bytes are no blob: not listed as one, not to be opened."""
+        one = name()
+        staged = blobs.stage(one, 0)
+        staged.write(b"abc")
+        staged.sync()
+        staged.close()
+        assert list(blobs.list_blobs()) == []
+        assert [stored.name for stored in blobs.list_staged()] == [one]
+        with pytest.raises(StoredContentCorruptError):
+            blobs.open(one)
+
+    def test_commit_twice(self, blobs: BlobStore) -> None:
+        """Repeating a commit whose answer was lost is harmless."""
+        one = name()
+        location = put(blobs, b"abc", as_name=one)
+        assert blobs.commit(one) == location
+        assert get(blobs, location) == b"abc"
+        assert list(blobs.list_staged()) == []
+
+    def test_commit_of_nothing(self, blobs: BlobStore) -> None:
+        """Committing what was never staged fails."""
+        with pytest.raises(StoredContentCorruptError):
+            blobs.commit(name())
+
+    def test_stage_takes_back_a_blob_without_row(self, blobs: BlobStore) -> None:
+        """A crash between commit and row is healed by opening the upload again."""
+        one = name()
+        location = put(blobs, b"abcdef", as_name=one)
+        staged = blobs.stage(one, 6)
+        assert list(blobs.list_blobs()) == []
+        assert staged.read(0, 10) == b"abcdef"
+        staged.close()
+        assert get(blobs, blobs.commit(one)) == b"abcdef"
+        assert location == one or location
+
+    def test_discard_and_delete_twice(self, blobs: BlobStore) -> None:
+        """Removing what is not there (any more) is no error."""
+        one, other = name(), name()
+        blobs.stage(one, 0).close()
+        location = put(blobs, b"abc", as_name=other)
+        for _ in range(2):
+            blobs.discard(one)
+            blobs.delete(location)
+        assert list(blobs.list_staged()) == []
+        assert list(blobs.list_blobs()) == []
+        with pytest.raises(StoredContentCorruptError):
+            blobs.open(location)
+
+    def test_discard_leaves_the_blob(self, blobs: BlobStore) -> None:
+        """Discarding staged bytes never touches what was committed under the same name."""
+        one = name()
+        location = put(blobs, b"abc", as_name=one)
+        blobs.discard(one)
+        assert get(blobs, location) == b"abc"
+
+    def test_lists_tell_name_size_and_time(self, blobs: BlobStore) -> None:
+        """A check of the store learns the location, the size and the age of everything."""
+        locations = {put(blobs, content(size)): size for size in (0, 5, MIB + 1)}
+        found = {stored.name: stored for stored in blobs.list_blobs()}
+        assert {one: stored.size_bytes for one, stored in found.items()} == locations
+        assert all(stored.modify_time > 1_500_000_000_000_000 for stored in found.values())
+
+    def test_lists_bear_removal_while_they_walk(self, blobs: BlobStore) -> None:
+        """Sweeping removes what it walks over."""
+        for _ in range(50):
+            put(blobs, b"x")
+        for stored in blobs.list_blobs():
+            blobs.delete(stored.name)
+        assert list(blobs.list_blobs()) == []
+
+    def test_sync_beside_write(self, blobs: BlobStore) -> None:
+        """Syncing in a lane of its own, with odd chunks, loses and repeats nothing."""
+        data = content(6 * MIB + 12345)
+        one = name()
+        staged = blobs.stage(one, 0)
+        done = threading.Event()
+
+        def keep_syncing() -> int:
+            count = 0
+            while not done.is_set():
+                staged.sync()
+                count += 1
+            return count
+
+        with ThreadPoolExecutor(1) as lane:
+            syncs = lane.submit(keep_syncing)
+            for start in range(0, len(data), 70_001):
+                staged.write(data[start : start + 70_001])
+            done.set()
+            assert syncs.result() > 0
+        staged.sync()
+        staged.close()
+        assert get(blobs, blobs.commit(one)) == data
+
+    def test_several_readers_at_once(self, blobs: BlobStore) -> None:
+        """One open blob serves ranges to several threads."""
+        data = content(2 * MIB)
+        reader = blobs.open(put(blobs, data))
+        with ThreadPoolExecutor(8) as pool:
+            parts = pool.map(lambda start: reader.read(start, 65536), range(0, len(data), 65536))
+            assert b"".join(parts) == data
+        reader.close()
+
+    def test_a_deleted_blob_is_read_to_its_end(self, blobs: BlobStore) -> None:
+        """Whoever has opened a blob reads on after it was deleted."""
+        location = put(blobs, b"abcdef")
+        reader = blobs.open(location)
+        blobs.delete(location)
+        assert reader.read(0, 6) == b"abcdef"
+        reader.close()
+
+    def test_a_replaced_writer_changes_nothing(self, blobs: BlobStore) -> None:
+        """Opening an upload again, or committing it, shuts out whoever had it open before."""
+        data = content(2 * MIB)
+        one = name()
+        old = blobs.stage(one, 0)
+        old.write(b"x" * (MIB + 5))
+        old.sync()
+        new = blobs.stage(one, 0)
+        with pytest.raises(StorageUnavailableError):
+            old.write(b"y" * MIB)
+        new.write(data)
+        new.sync()
+        location = blobs.commit(one)
+        for late in (old, new):
+            with pytest.raises(StorageUnavailableError):
+                late.write(b"z")
+            late.close()
+        assert get(blobs, location) == data
+
+    def test_closing_twice(self, blobs: BlobStore) -> None:
+        """Letting go of something twice is harmless."""
+        staged = blobs.stage(name(), 0)
+        staged.close()
+        staged.close()
+        reader = blobs.open(put(blobs, b"a"))
+        reader.close()
+        reader.close()

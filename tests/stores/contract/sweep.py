@@ -1,0 +1,133 @@
+"""What every metadata store does for sweeping and checking."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from remora_server.core.model import (
+    Blob,
+    FileState,
+    TicketState,
+)
+from remora_server.core.ports import (
+    AttachmentQuery,
+    MetadataStore,
+)
+from tests.stores.samples import NOW, Tenant, subject
+
+
+class SweepContract:
+    """Sweeping and checking."""
+
+    def test_tickets_run_out(self, store: MetadataStore, acme: Tenant) -> None:
+        """Open tickets expire, closed ones are cleared, cleared ones are removed in the end."""
+        made = [acme.ticket(state=state, expire_time=NOW + 1) for state in TicketState]
+        made.append(acme.ticket(expire_time=NOW + 2))
+        made.append(acme.ticket(state=TicketState.FAILED, expire_time=NOW + 1, staged_removed=True))
+        for ticket in made:
+            store.add_ticket(ticket)
+
+        def states(tickets: Sequence[Any]) -> set[str]:
+            return {ticket.state.value for ticket in tickets}
+
+        closed = {"COMPLETED", "FAILED", "CANCELLED", "EXPIRED"}
+        assert states(store.tickets_to_expire(NOW + 1, 99)) == {"PENDING", "UPLOADING", "VERIFYING"}
+        assert len(store.tickets_to_expire(NOW + 2, 99)) == 4
+        assert len(store.tickets_to_expire(NOW + 2, 2)) == 2
+        assert store.tickets_to_expire(NOW, 99) == []
+        assert states(store.tickets_to_clear(99)) == closed
+        assert len(store.tickets_to_clear(99)) == 4
+        assert store.tickets_closed_before(NOW + 2, 99) == [made[-1].id]
+        assert store.tickets_closed_before(NOW + 1, 99) == []
+        assert store.open_tickets_among([ticket.id for ticket in made] + ["upl_none"]) == {
+            ticket.id for ticket in made if ticket.state.value not in closed
+        }
+        store.delete_tickets([made[-1].id, "upl_none"])
+        store.delete_tickets([])
+        assert store.ticket(acme.id, made[-1].id) is None
+        assert store.ticket(acme.id, made[0].id) == made[0]
+
+    def test_attachments_are_purged(self, store: MetadataStore, acme: Tenant) -> None:
+        """What was deleted long enough ago goes for good, at most as many as asked for."""
+        for n in range(5):
+            store.find_or_add_attachment(acme.attachment(subject(n), delete_time=NOW + n))
+        live = acme.attachment(subject(9))
+        store.find_or_add_attachment(live)
+        assert store.count_purgeable(NOW + 3) == (3, 0)
+        assert [store.purge_attachments(NOW + 3, 2) for _ in range(3)] == [2, 1, 0]
+        assert store.counts()["attachments"] == 3
+        assert store.attachment(acme.id, live.id) == live
+
+    def test_files_are_purged(self, store: MetadataStore, acme: Tenant) -> None:
+        """Deleted files go, and those that lost their last attachment; never-attached and held ones stay."""
+        kept = [
+            acme.stored_file(store, b"a"),
+            acme.stored_file(store, b"b", delete_time=NOW + 2, state=FileState.DELETED),
+            acme.stored_file(store, b"c", was_attached=True, detach_time=NOW),
+            acme.stored_file(store, b"d", was_attached=True, detach_time=NOW),
+            acme.stored_file(store, b"e", was_attached=True),
+        ]
+        store.find_or_add_attachment(acme.held(subject(), kept[2]))
+        store.find_or_add_attachment(acme.held(subject(), kept[3], delete_time=NOW + 9))  # May yet be undeleted.
+        gone = [
+            acme.stored_file(store, b"x", delete_time=NOW, state=FileState.DELETED),
+            acme.stored_file(store, b"y", was_attached=True, detach_time=NOW),
+            acme.stored_file(store, b"z", was_attached=True, detach_time=NOW),
+        ]
+        store.find_or_add_attachment(acme.held(subject(), gone[2], delete_time=NOW))
+        assert store.count_purgeable(NOW + 2) == (1, 3)
+        assert [store.purge_files(NOW + 2, 2) for _ in range(3)] == [2, 1, 0]
+        assert [store.file(acme.id, file.id) for file in gone] == [None] * 3
+        assert [store.file(acme.id, file.id) for file in kept] == kept
+        left = store.list_attachments(AttachmentQuery(acme.id, show_deleted=True), None, 9)
+        assert {one.file_id: one.file for one in left}[gone[2].id] is None
+
+    def test_blobs_without_files(self, store: MetadataStore, acme: Tenant) -> None:
+        """A blob goes once no file names it, with its inline bytes, and not before."""
+        file = acme.stored_file(store, b"held", delete_time=NOW, state=FileState.DELETED)
+        free, young = acme.blob(b"free", location=""), acme.blob(b"young", create_time=NOW + 5)
+        store.find_or_add_blob(free, b"free")
+        store.find_or_add_blob(young, None)
+        assert store.unreferenced_blobs(NOW + 5, 9) == [free]
+        assert len(store.unreferenced_blobs(NOW + 6, 1)) == 1
+        assert not store.delete_blob_if_unreferenced(file.blob_id)
+        assert store.delete_blob_if_unreferenced(free.id)
+        assert not store.delete_blob_if_unreferenced(free.id)
+        assert store.blob(free.id) is None
+        assert store.inline_bytes(free.id) is None
+        assert store.purge_files(NOW + 1, 9) == 1
+        assert store.delete_blob_if_unreferenced(file.blob_id)
+
+    def test_walk_over_blobs(self, store: MetadataStore, acme: Tenant) -> None:
+        """A check meets every blob once and learns which locations are known."""
+        made = [acme.blob(bytes([n])) for n in range(7)]
+        for blob in made:
+            store.find_or_add_blob(blob, None)
+        found: list[Blob] = []
+        last = ""
+        while page := store.blobs_after(last, 3):
+            found += page
+            last = page[-1].id
+        assert found == sorted(made, key=lambda x: x.id)
+        known = [blob.location for blob in made]
+        assert store.known_locations([*known, "upl_none"]) == set(known)
+        assert store.known_locations([]) == store.open_tickets_among([]) == set()
+        assert store.known_locations([f"upl_{n}" for n in range(2000)]) == set()
+
+    def test_counts(self, store: MetadataStore, acme: Tenant) -> None:
+        """Rows are counted by noun."""
+        file = acme.stored_file(store)
+        store.find_or_add_attachment(acme.held(subject(), file))
+        store.add_activity(acme.activity())
+        counts = store.counts()
+        assert {noun: count for noun, count in counts.items() if count} == {
+            "workspaces": 1,
+            "users": 2,
+            "blobs": 1,
+            "files": 1,
+            "attachments": 1,
+            "activities": 1,
+        }
+        assert {"issues", "links", "tickets"} <= set(counts)
+        assert store.dangling_files() == []

@@ -1,0 +1,25 @@
+"""What every metadata store does: subclass `MetadataContract` with the fixtures `store`, `changes` and `acme`."""
+
+from __future__ import annotations
+
+from tests.stores.contract.activity import ActivityContract
+from tests.stores.contract.attachments import AttachmentContract
+from tests.stores.contract.files import FileContract
+from tests.stores.contract.issues import IssueContract
+from tests.stores.contract.links import LinkContract
+from tests.stores.contract.sweep import SweepContract
+from tests.stores.contract.tenants import TenantContract
+from tests.stores.contract.tickets import TicketContract
+
+
+class MetadataContract(
+    TenantContract,
+    IssueContract,
+    AttachmentContract,
+    FileContract,
+    TicketContract,
+    LinkContract,
+    ActivityContract,
+    SweepContract,
+):
+    """All of it."""
