@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import gc
 import logging
 import os
 import secrets
@@ -141,6 +142,13 @@ def tune_allocator() -> None:
         libc.mallopt(m_trim_threshold, 256 * 1024 * 1024)
 
 
+def tune_collector() -> None:
+    """Look for garbage cycles less often: a call makes hundreds of objects and no cycles."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
+
+
 @dataclass(frozen=True, slots=True)
 class Ready:
     """Where a server answers, and in development mode whom it knows."""
@@ -213,6 +221,7 @@ async def _serve(
     host = f"[{config.listen}]" if ":" in config.listen else config.listen
     grpc_port = await rpc.start(f"{host}:{config.grpc_port}")
     http_port = await gateway.start(config.listen, config.http_port)
+    tune_collector()
     on_ready(Ready(f"{host}:{grpc_port}", f"http://{host}:{http_port}", seeded))
     await stopping.wait()
     log.info("draining")

@@ -63,6 +63,16 @@ class BlobContract:
         data = content(size)
         assert get(blobs, put(blobs, data, chunk=chunk)) == data
 
+    @pytest.mark.parametrize("size", SIZES)
+    def test_bytes_in_one_piece_come_back(self, blobs: BlobStore, size: int) -> None:
+        """`put` keeps bytes without a trace in the staging area."""
+        location = blobs.put(name(), content(size))
+        reader = blobs.open(location)
+        assert reader.read(0, size + 1) == content(size)
+        reader.close()
+        assert [stored.name for stored in blobs.list_blobs()] == [location]
+        assert not list(blobs.list_staged())
+
     def test_ranges(self, blobs: BlobStore) -> None:
         """A reader returns exactly the range asked for, and less only at the end."""
         data = content(3 * MIB + 5)

@@ -140,7 +140,49 @@ def test_a_failing_call_harms_nobody(
     assert all(future.result(10) for future in good)
     assert [type(future.exception(10)) for future in bad] == [NotFoundError, KeyError]
     assert used(outside) == 20
-    assert len(begun) == 2  # The gate's transaction, and one for all the rest.
+    assert len(begun) == 3  # The gate's transaction, one for all the rest, and its second attempt with savepoints.
+
+
+def test_a_call_that_fails_before_it_writes_costs_nothing(
+    writer: Writer, store: MetadataStore, acme: Tenant, outside: sqlite3.Connection
+) -> None:
+    """A refusal without an effect needs no second attempt of its batch."""
+
+    def refuse() -> None:
+        raise NotFoundError("file", "files/x")
+
+    begun = count_begins(writer._database)
+    gate = Gate(writer)
+    good = writer.submit(lambda: store.charge(acme.id, 1, 0))
+    bad = writer.submit(refuse)
+    gate.open()
+    assert good.result(10)
+    assert isinstance(bad.exception(10), NotFoundError)
+    assert used(outside) == 1
+    assert len(begun) == 2
+
+
+def test_a_part_of_a_call_can_fail_by_itself(
+    writer: Writer, store: MetadataStore, acme: Tenant, outside: sqlite3.Connection
+) -> None:
+    """`run` within a call undoes only what its own part did, so that a batch survives one bad item."""
+
+    def part(number: int) -> None:
+        store.charge(acme.id, 10**number, 0)
+        if number == 1:
+            raise NotFoundError("file", "files/x")
+
+    def batch() -> int:
+        failed = 0
+        for number in range(3):
+            try:
+                writer.run(lambda number=number: part(number))  # type: ignore[misc]
+            except NotFoundError:
+                failed += 1
+        return failed
+
+    assert writer.run(batch) == 1
+    assert used(outside) == 101
 
 
 @pytest.mark.parametrize("error", [SystemExit(1), KeyboardInterrupt(), GeneratorExit(), StopIteration(7)])

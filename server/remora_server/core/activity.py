@@ -41,7 +41,6 @@ class ActivityLog:
         *,
         subject: Subject | None = None,
         changed_fields: Sequence[str] = (),
-        request_id: str = "",
         visible_to: str = "",
     ) -> None:
         """Append one entry; call it inside the transaction of the change that it tells of."""
@@ -57,15 +56,14 @@ class ActivityLog:
                 resource_id=resource_id,
                 changed_fields=changed_fields,
                 payload=payload,
-                request_id=request_id,
+                request_id=caller.request_id,
                 visible_to=visible_to,
             )
         )
 
     def get(self, caller: Caller, activity_id: str) -> Activity:
         """Return one entry."""
-        ids.parse(ids.ACTIVITY, activity_id, "activity_id")
-        found = self._store.activity(caller.workspace_id, activity_id)
+        found = self._store.activity(caller.workspace_id, ids.parse(ids.ACTIVITY, activity_id, "activity_id"))
         if found is None or not access.may_see_activity(caller, found):
             raise errors.NotFoundError("activity", f"activities/{activity_id}")
         return found
@@ -82,6 +80,7 @@ class ActivityLog:
     ) -> Page[Activity]:
         """Return a page of the log, newest first unless the query says otherwise."""
         workspace_id = access.enter(caller, wanted.workspace_id)
+        fields.filters(actor_ids=wanted.actor_ids, types=wanted.types)
         query = self._for_reader(caller, replace(wanted, workspace_id=workspace_id))
         if subject is not None:
             query = replace(query, subjects=(self._resolved(caller, subject),))
@@ -117,10 +116,7 @@ class ActivityLog:
 
     def watch_query(self, caller: Caller, subjects: Sequence[Subject], types: Sequence[str]) -> ActivityQuery:
         """Turn a watch request into the query that each of its batches runs."""
-        check = fields.Check()
-        check.that(len(subjects) <= fields.MAX_BATCH, "subjects", f"names more than {fields.MAX_BATCH}")
-        check.that(len(types) <= fields.MAX_BATCH, "types", f"names more than {fields.MAX_BATCH}")
-        check.done()
+        fields.filters(subjects=subjects, types=types)
         query = ActivityQuery(
             caller.workspace_id,
             subjects=tuple(self._resolved(caller, subject) for subject in subjects),

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from typing import Any
 
 from remora_server.core import access, batches, errors, etags, fields, ids, urls
 from remora_server.core.activity import ActivityLog
@@ -77,7 +78,7 @@ class Wanted:
 
     draft: Draft
     mask: Sequence[str] = ()
-    mode: UpsertMode = UpsertMode.UPSERT
+    mode: UpsertMode | None = UpsertMode.UPSERT  # None: one that this version does not know
     etag: str = ""
 
 
@@ -134,7 +135,7 @@ class Attachments:
         caller: Caller,
         draft: Draft,
         mask: Collection[str] = (),
-        mode: UpsertMode = UpsertMode.UPSERT,
+        mode: UpsertMode | None = UpsertMode.UPSERT,
         etag: str = "",
     ) -> Upserted:
         """Create the attachment of this subject and URL, or change it.
@@ -144,7 +145,9 @@ class Attachments:
         """
         access.enter(caller, draft.workspace_id, "attachment.workspace_id")
         self._check(draft)
-        paths = fields.mask(mask, MASKABLE, OUTPUT_ONLY)
+        if mode is None:
+            raise errors.invalid("mode", "is not a known value")
+        named = _named(draft, mask)
         normalized = urls.normalize(draft.url, "attachment.url", self._stripped)
         subject = self._subjects.resolve(caller, draft.subject, register=mode is not UpsertMode.UPDATE_ONLY)
         stored = self._store.live_attachment_by_url(caller.workspace_id, subject.type, subject.id, urls.key(normalized))
@@ -156,8 +159,6 @@ class Attachments:
                 return Upserted(stored, Outcome.CREATED)
         if mode is UpsertMode.INSERT_ONLY:
             raise errors.AttachmentUrlExistsError(stored.id)
-        if draft.id and ids.parse(ids.ATTACHMENT, draft.id, "attachment_id") != stored.id:
-            raise errors.AttachmentUrlExistsError(stored.id)
         etags.require(etag, stored.version)
         if (
             draft.sequence_number is not None
@@ -165,7 +166,7 @@ class Attachments:
             and draft.sequence_number <= stored.sequence_number
         ):
             return Upserted(stored, Outcome.STALE)
-        return self._changed(caller, stored, draft, paths)
+        return self._changed(caller, stored, draft, named)
 
     def upsert_many(
         self, caller: Caller, workspace: str, items: Sequence[Wanted], changes: Changes
@@ -217,6 +218,7 @@ class Attachments:
     ) -> Page[Attachment]:
         """Return a page of attachments in the order asked for, newest first by default."""
         query = replace(wanted, workspace_id=access.enter(caller, wanted.workspace_id))
+        fields.filters(kinds=wanted.kinds, content_types=wanted.content_types)
         if subject is not None:
             resolved = self._subjects.resolve(caller, subject, register=False)
             query = replace(query, subject_type=resolved.type, subject_id=resolved.id)
@@ -240,7 +242,7 @@ class Attachments:
         stored = self._live(caller, attachment_id)
         self._check(draft)
         etags.require(etag, stored.version)
-        return self._changed(caller, stored, draft, fields.mask(mask, MASKABLE, OUTPUT_ONLY)).attachment
+        return self._changed(caller, stored, draft, _named(draft, mask)).attachment
 
     def archive(self, caller: Caller, attachment_id: str, etag: str = "") -> Attachment:
         """Put an attachment aside; repeating it changes nothing."""
@@ -248,7 +250,7 @@ class Attachments:
         etags.require(etag, stored.version)
         if stored.archive_time is not None:
             return stored
-        return self._write(caller, replace(stored, archive_time=self._clock.now()), "archived")
+        return self._write(caller, stored, "archived", archive_time=self._clock.now())
 
     def unarchive(self, caller: Caller, attachment_id: str, etag: str = "") -> Attachment:
         """Take an attachment back from aside; repeating it changes nothing."""
@@ -256,7 +258,7 @@ class Attachments:
         etags.require(etag, stored.version)
         if stored.archive_time is None:
             return stored
-        return self._write(caller, replace(stored, archive_time=None), "unarchived")
+        return self._write(caller, stored, "unarchived", archive_time=None)
 
     def delete(
         self, caller: Caller, attachment_id: str, etag: str = "", *, allow_missing: bool = False
@@ -273,7 +275,7 @@ class Attachments:
     def drop(self, caller: Caller, live: Attachment) -> Attachment:
         """Delete a live attachment that the caller may delete."""
         now = self._clock.now()
-        deleted = self._write(caller, replace(live, delete_time=now, purge_time=now + self._undelete_window), "deleted")
+        deleted = self._write(caller, live, "deleted", delete_time=now, purge_time=now + self._undelete_window)
         if live.file_id:
             self._files.let_go(caller, live.file_id)
         return deleted
@@ -290,12 +292,15 @@ class Attachments:
         etags.require(etag, stored.version)
         if stored.delete_time is None:
             raise errors.NotDeletedError
+        if stored.purge_time is not None and stored.purge_time <= self._clock.now():
+            # The sweep has only not come by yet.
+            raise errors.NotFoundError("attachment", f"attachments/{attachment_id}")
         if stored.file_id:
             file = self._store.file(caller.workspace_id, stored.file_id)
             if file is None or file.delete_time is not None:
                 raise errors.NotFoundError("file", f"files/{stored.file_id}")
             self._files.hold(caller, file)
-        return self._write(caller, replace(stored, delete_time=None, purge_time=None), "undeleted")
+        return self._write(caller, stored, "undeleted", delete_time=None, purge_time=None)
 
     def attach_file(
         self, caller: Caller, subject: Subject, file: File, draft: Draft | None = None, attachment_id: str = ""
@@ -370,34 +375,41 @@ class Attachments:
             raise errors.invalid("attachment_id", "is taken; leave it empty or choose another")
         return parsed
 
-    def _changed(self, caller: Caller, stored: Attachment, draft: Draft, paths: set[str]) -> Upserted:
-        named = paths or {name for name in MASKABLE if getattr(draft, name) != EMPTY[name]}
+    def _changed(self, caller: Caller, stored: Attachment, draft: Draft, named: set[str]) -> Upserted:
         sequence = draft.sequence_number if draft.sequence_number is not None else stored.sequence_number
-        changed = replace(
-            stored,
-            title=draft.title if "title" in named else stored.title,
-            subtitle=draft.subtitle if "subtitle" in named else stored.subtitle,
-            icon_url=draft.icon_url if "icon_url" in named else stored.icon_url,
-            group_key=draft.group_key if "group_key" in named else stored.group_key,
-            external_ref=draft.external_ref if "external_ref" in named else stored.external_ref,
-            metadata=fields.merged_metadata(stored.metadata, draft.metadata, named),
-            sequence_number=sequence,
-        )
-        differing = [name for name in MUTABLE if getattr(changed, name) != getattr(stored, name)]
-        if "metadata" not in differing and not fields.same_metadata(changed.metadata, stored.metadata):
-            differing.append("metadata")
-        if not differing:
-            if sequence != stored.sequence_number:
-                # Nobody can see this, but a later, older writer must still be recognised as stale.
-                self._store.update_attachment(changed)
-            return Upserted(changed, Outcome.UNCHANGED)
-        return Upserted(self._write(caller, changed, "updated", differing), Outcome.UPDATED)
+        values: dict[str, Any] = {
+            name: getattr(draft, name)
+            for name in MUTABLE
+            if name in named and name != "metadata" and getattr(draft, name) != getattr(stored, name)
+        }
+        metadata = fields.merged_metadata(stored.metadata, draft.metadata, named, "attachment.metadata")
+        if not fields.same_metadata(metadata, stored.metadata):
+            values["metadata"] = metadata
+        if values:
+            changed = self._write(caller, stored, "updated", tuple(values), sequence_number=sequence, **values)
+            return Upserted(changed, Outcome.UPDATED)
+        if sequence != stored.sequence_number:
+            # Nobody can see this, but a later, older writer must still be recognised as stale.
+            stored = replace(stored, sequence_number=sequence)
+            self._store.update_attachment(stored)
+        return Upserted(stored, Outcome.UNCHANGED)
 
-    def _write(self, caller: Caller, changed: Attachment, verb: str, changed_fields: Sequence[str] = ()) -> Attachment:
-        written = replace(changed, updater=caller.actor, update_time=self._clock.now(), version=changed.version + 1)
+    def _write(
+        self,
+        caller: Caller,
+        stored: Attachment,
+        verb: str,
+        changed_fields: Sequence[str] = (),
+        **values: Any,  # noqa: ANN401 - fields of an attachment
+    ) -> Attachment:
+        now = self._clock.now()
+        written = replace(stored, updater=caller.actor, update_time=now, version=stored.version + 1, **values)
         if not self._store.update_attachment(written):
-            other = self._store.live_attachment_by_url(
-                written.workspace_id, written.subject.type, written.subject.id, written.url_key
+            subject = written.subject
+            other = (
+                self._store.live_attachment_by_file(subject.type, subject.id, written.file_id)
+                if written.file_id
+                else self._store.live_attachment_by_url(written.workspace_id, subject.type, subject.id, written.url_key)
             )
             raise errors.AttachmentUrlExistsError(other.id if other else written.id)
         self._record(caller, verb, written, changed_fields)
@@ -421,8 +433,13 @@ class Attachments:
 
     def _check(self, draft: Draft) -> None:
         check = fields.Check("attachment.")
-        for name in ("title", "subtitle", "icon_url", "group_key"):
+        for name in ("title", "subtitle", "group_key"):
             check.text(name, getattr(draft, name))
+        check.web_address("icon_url", draft.icon_url)
         check.metadata(draft.metadata)
         check.external_ref(draft.external_ref)
         check.done()
+
+
+def _named(draft: Draft, mask: Collection[str]) -> set[str]:
+    return fields.mask(mask, MASKABLE, OUTPUT_ONLY, [name for name in MASKABLE if getattr(draft, name) != EMPTY[name]])

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
+import math
 import re
 import unicodedata
 from collections.abc import Collection, Mapping
+from functools import lru_cache
 from uuid import UUID
 
 from remora_server.core.errors import ValidationFailedError, Violation
-from remora_server.core.model import Checksums, ExternalRef, FileSpec, Media, Metadata, Subject
+from remora_server.core.model import NO_REF, Checksums, ExternalRef, FileSpec, Media, Metadata, Subject
 
 MAX_CHARS: Mapping[str, int] = {
     "title": 1024,
@@ -42,6 +43,7 @@ INT32_MAX = 2**31 - 1
 REQUEST_ID_CHARS = 36
 
 DIGEST_BYTES = {"md5": 16, "sha256": 32}
+WEB = re.compile(r"https?://", re.IGNORECASE)
 SUBJECT_TYPE = re.compile(r"[a-z][a-z0-9_]{0,62}")
 CONTENT_TYPE = re.compile(r"[A-Za-z0-9!#$&^_.+-]+/[A-Za-z0-9!#$&^_.+-]+(?:[ \t]*;[\t -~]*)?")
 # Names that Windows opens as devices, whatever their extension.
@@ -77,38 +79,40 @@ class Check:
 
     def metadata(self, metadata: Metadata, field: str = "metadata") -> None:
         """Hold metadata to its limits."""
-        if not metadata:
-            return
-        self.that(len(metadata) <= METADATA_MAX_KEYS, field, f"has more than {METADATA_MAX_KEYS} keys")
+        if len(metadata) > METADATA_MAX_KEYS:
+            self.that(good=False, field=field, description=f"has more than {METADATA_MAX_KEYS} keys")
         total = 0
         for key, value in metadata.items():
             size = len(key.encode())
-            self.that(
-                1 <= size <= METADATA_MAX_KEY_BYTES,
-                field,
-                f"has a key that is not 1 to {METADATA_MAX_KEY_BYTES} bytes long",
-            )
-            self.that("\0" not in key, field, "has a key with a NUL character; remove it")
-            name = f"{field}.{key[:METADATA_MAX_KEY_BYTES]}"
+            if not 1 <= size <= METADATA_MAX_KEY_BYTES or "\0" in key:
+                rule = f"has a key that is not 1 to {METADATA_MAX_KEY_BYTES} bytes long, or holds a NUL character"
+                self.that(good=False, field=field, description=rule)
             if isinstance(value, str):
                 length = len(value.encode())
-                self.that(
-                    length <= METADATA_MAX_STRING_BYTES, name, f"is longer than {METADATA_MAX_STRING_BYTES} bytes"
-                )
-                self.that("\0" not in value, name, "holds a NUL character; remove it")
-                size += length
+                if length > METADATA_MAX_STRING_BYTES or "\0" in value:
+                    rule = f"is longer than {METADATA_MAX_STRING_BYTES} bytes, or holds a NUL character"
+                    self.that(good=False, field=f"{field}.{key[:METADATA_MAX_KEY_BYTES]}", description=rule)
+                total += size + length
             else:
-                self.that(value == value and abs(value) != float("inf"), name, "is not a finite number")  # noqa: PLR0124 - NaN differs from itself
-                size += 8
-            total += size
-        self.that(
-            total <= METADATA_MAX_BYTES, field, f"has {total} bytes in all, at most {METADATA_MAX_BYTES} are allowed"
-        )
+                if not math.isfinite(value):
+                    name = f"{field}.{key[:METADATA_MAX_KEY_BYTES]}"
+                    self.that(good=False, field=name, description="is not a finite number")
+                total += size + 8
+        if total > METADATA_MAX_BYTES:
+            rule = f"has {total} bytes in all, at most {METADATA_MAX_BYTES} are allowed"
+            self.that(good=False, field=field, description=rule)
 
     def external_ref(self, ref: ExternalRef, field: str = "external_ref") -> None:
         """Hold an external reference to its limits."""
+        if ref is NO_REF:
+            return
         self.text(f"{field}.source", ref.source, "external_ref.source")
         self.text(f"{field}.id", ref.id, "external_ref.id")
+
+    def web_address(self, field: str, url: str) -> None:
+        """Accept nothing, or what a page may show a picture from; a `javascript:` there would run."""
+        self.text(field, url)
+        self.that(not url or WEB.match(url), field, "must begin with http:// or https://")
 
     def checksums(self, checksums: Checksums, field: str) -> None:
         """Hold digests to their exact lengths."""
@@ -163,19 +167,20 @@ class Check:
         self.metadata(spec.metadata)
         self.external_ref(spec.external_ref)
 
-    def subject(self, subject: Subject) -> None:
-        """Check the form of a subject; whether it exists is another question."""
-        self.that(
-            SUBJECT_TYPE.fullmatch(subject.type),
-            "subject.type",
-            "is required: a lower-case word such as issue or comment",
+
+@lru_cache(maxsize=8192)
+def subject(subject: Subject) -> None:
+    """Check the form of a subject; whether it exists is another question."""
+    check = Check()
+    is_type = SUBJECT_TYPE.fullmatch(subject.type)
+    check.that(is_type, "subject.type", "is required: a lower-case word such as issue or comment")
+    check.that(subject.id or subject.key, "subject.key", "is required unless subject.id is given")
+    for field, value in (("subject.id", subject.id), ("subject.key", subject.key)):
+        check.that(len(value) <= MAX_KEY_CHARS, field, f"has more than {MAX_KEY_CHARS} characters")
+        check.that(
+            value.isprintable() and value.strip() == value, field, "holds control characters, or spaces around it"
         )
-        self.that(subject.id or subject.key, "subject.key", "is required unless subject.id is given")
-        for field, value in (("subject.id", subject.id), ("subject.key", subject.key)):
-            self.that(len(value) <= MAX_KEY_CHARS, field, f"has more than {MAX_KEY_CHARS} characters")
-            self.that(
-                value.isprintable() and value.strip() == value, field, "holds control characters, or spaces around it"
-            )
+    check.done()
 
 
 def request_id(value: str) -> None:
@@ -201,12 +206,24 @@ def batch(items: Collection[object], field: str) -> None:
     check.done()
 
 
-def mask(paths: Collection[str], allowed: Collection[str], output_only: Collection[str]) -> set[str]:
-    """Return the paths of an update mask that change something; raise for unknown ones.
+def filters(**given: Collection[object]) -> None:
+    """Refuse filters that list more values than one statement should compare."""
+    check = Check()
+    for field, wanted in given.items():
+        check.that(len(wanted) <= MAX_BATCH, field, f"names more than {MAX_BATCH}")
+    check.done()
+
+
+def mask(
+    paths: Collection[str], allowed: Collection[str], output_only: Collection[str], populated: Collection[str]
+) -> set[str]:
+    """Return the paths of an update mask that change something, without a mask those populated; raise for unknown ones.
 
     `metadata.KEY` addresses one key. Output-only fields may be named and are ignored, so that a mask made from a
     whole resource works. `*` stands for all allowed fields.
     """
+    if not paths:
+        return set(populated)
     wanted: set[str] = set()
     check = Check()
     for path in paths:
@@ -222,8 +239,11 @@ def mask(paths: Collection[str], allowed: Collection[str], output_only: Collecti
     return wanted
 
 
-def merged_metadata(stored: Metadata, given: Metadata, paths: Collection[str]) -> Metadata:
-    """Return the metadata after an update: replaced whole, or only in the keys that the mask addresses."""
+def merged_metadata(stored: Metadata, given: Metadata, paths: Collection[str], field: str) -> Metadata:
+    """Return the metadata after an update: replaced whole, or only in the keys that the mask addresses.
+
+    The limits hold for the result, or else it would grow key by key without end.
+    """
     if "metadata" in paths:
         return given
     keys = [path.removeprefix("metadata.") for path in paths if path.startswith("metadata.")]
@@ -235,9 +255,12 @@ def merged_metadata(stored: Metadata, given: Metadata, paths: Collection[str]) -
             result[name] = given[name]
         else:
             result.pop(name, None)
+    check = Check()
+    check.metadata(result, field)
+    check.done()
     return result
 
 
 def same_metadata(one: Metadata, other: Metadata) -> bool:
     """Compare metadata by value and type, so that 1 and 1.0 differ as they do on the wire."""
-    return one == other and json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
+    return one == other and all(type(value) is type(other[key]) for key, value in one.items())

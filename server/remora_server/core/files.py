@@ -147,6 +147,7 @@ class Files:
     ) -> Page[File]:
         """Return a page of the files that the caller may read, newest first."""
         workspace_id = access.enter(caller, wanted.workspace_id)
+        fields.filters(content_types=wanted.content_types)
         query = replace(wanted, workspace_id=workspace_id, reader="" if caller.is_admin else caller.principal_id)
         if subject is not None:
             resolved = self._subjects.resolve(caller, subject, register=False)
@@ -166,9 +167,8 @@ class Files:
         if stored.state is FileState.DELETED:
             raise errors.NotFoundError("file", f"files/{file_id}")
         etags.require(etag, stored.version)
-        paths = fields.mask(mask, MUTABLE, OUTPUT_ONLY) or {
-            name for name in MUTABLE if getattr(spec, name) != EMPTY[name]
-        }
+        populated = [name for name in MUTABLE if getattr(spec, name) != EMPTY[name]]
+        paths = fields.mask(mask, MUTABLE, OUTPUT_ONLY, populated)
         check = fields.Check("file.")
         if "name" in paths:
             check.file_name(spec.name)
@@ -185,7 +185,7 @@ class Files:
             else stored.content_type,
             media=spec.media if "media" in paths else stored.media,
             external_ref=spec.external_ref if "external_ref" in paths else stored.external_ref,
-            metadata=fields.merged_metadata(stored.metadata, spec.metadata, paths),
+            metadata=fields.merged_metadata(stored.metadata, spec.metadata, paths, "file.metadata"),
         )
         differing = [name for name in MUTABLE if getattr(changed, name) != getattr(stored, name)]
         if "metadata" not in differing and not fields.same_metadata(changed.metadata, stored.metadata):

@@ -45,13 +45,12 @@ class Issues:
             raise errors.NotFoundError("issue", f"issues/{key}")
         return found
 
-    def upsert(self, caller: Caller, wanted: Issue, mask: Collection[str]) -> UpsertedIssue:
+    def upsert(self, caller: Caller, wanted: Issue, mask: Collection[str], etag: str = "") -> UpsertedIssue:
         """Create the issue with this key, or change the fields that the mask names (none: those that are set)."""
         access.enter(caller, wanted.workspace_id, "issue.workspace_id")
         self._check(wanted)
-        paths = fields.mask(mask, MUTABLE, OUTPUT_ONLY) or {
-            name for name in MUTABLE if getattr(wanted, name) != _EMPTY[name]
-        }
+        populated = [name for name in MUTABLE if getattr(wanted, name) != _EMPTY[name]]
+        paths = fields.mask(mask, MUTABLE, OUTPUT_ONLY, populated)
         if wanted.parent_issue_id:
             parent = self._by_id(caller, wanted.parent_issue_id, "issue.parent_issue_id")
             if parent.key == wanted.key:
@@ -71,10 +70,13 @@ class Issues:
         if added:
             self._record(caller, "created", stored)
             return UpsertedIssue(stored, Outcome.CREATED)
+        etags.require(etag, stored.version)
         changed = replace(
             stored,
-            **{name: getattr(wanted, name) for name in paths if "." not in name},
-            metadata=fields.merged_metadata(stored.metadata, wanted.metadata, paths),
+            **{
+                **{name: getattr(wanted, name) for name in paths if name in MUTABLE},
+                "metadata": fields.merged_metadata(stored.metadata, wanted.metadata, paths, "issue.metadata"),
+            },
         )
         if changed == stored and fields.same_metadata(changed.metadata, stored.metadata):
             return UpsertedIssue(stored, Outcome.UNCHANGED)
@@ -86,18 +88,18 @@ class Issues:
         return UpsertedIssue(changed, Outcome.UPDATED)
 
     def upsert_many(
-        self, caller: Caller, workspace: str, items: Sequence[tuple[Issue, Collection[str]]], changes: Changes
+        self, caller: Caller, workspace: str, items: Sequence[tuple[Issue, Collection[str], str]], changes: Changes
     ) -> list[UpsertedIssue | errors.RemoraError]:
         """Upsert each item by itself; a second one for the same key is refused."""
         access.enter(caller, workspace)
         seen: set[str] = set()
 
-        def one(item: tuple[Issue, Collection[str]]) -> UpsertedIssue:
-            issue, mask = item
+        def one(item: tuple[Issue, Collection[str], str]) -> UpsertedIssue:
+            issue, mask, etag = item
             if issue.key in seen:
                 raise errors.DuplicateInBatchError
             seen.add(issue.key)
-            return self.upsert(caller, issue, mask)
+            return self.upsert(caller, issue, mask, etag)
 
         return batches.each(changes, items, one)
 
@@ -112,6 +114,7 @@ class Issues:
     ) -> Page[Issue]:
         """Return a page of issues, oldest first; with a parent, its sub-issues."""
         workspace_id = access.enter(caller, wanted.workspace_id)
+        fields.filters(status_ids=wanted.status_ids, assignee_ids=wanted.assignee_ids)
         query = replace(wanted, workspace_id=workspace_id)
         if query.parent_issue_id:
             query = replace(query, parent_issue_id=self._by_id(caller, query.parent_issue_id, "parent_issue_id").id)

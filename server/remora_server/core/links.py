@@ -72,9 +72,19 @@ class Links:
     def create_many(
         self, caller: Caller, workspace: str, drafts: Sequence[LinkDraft], changes: Changes
     ) -> list[tuple[Link, bool] | errors.RemoraError]:
-        """Create each link by itself."""
+        """Create each link by itself; a second one for the same subject and URL is refused."""
         access.enter(caller, workspace)
-        return batches.each(changes, drafts, lambda draft: self.create(caller, draft))
+        seen: set[tuple[str, str, str]] = set()
+
+        def one(draft: LinkDraft) -> tuple[Link, bool]:
+            link, created = self.create(caller, draft)
+            key = (link.subject.type, link.subject.id, link.url_key)
+            if key in seen:
+                raise errors.DuplicateInBatchError
+            seen.add(key)
+            return link, created
+
+        return batches.each(changes, drafts, one)
 
     def get(self, caller: Caller, link_id: str) -> Link:
         """Return a link."""
@@ -103,7 +113,7 @@ class Links:
         stored = self.get(caller, link_id)
         self._check(draft.title)
         etags.require(etag, stored.version)
-        paths = fields.mask(mask, MUTABLE, OUTPUT_ONLY) or {name for name in MUTABLE if getattr(draft, name)}
+        paths = fields.mask(mask, MUTABLE, OUTPUT_ONLY, [name for name in MUTABLE if getattr(draft, name)])
         changed = replace(stored, title=draft.title) if "title" in paths else stored
         if "url" in paths:
             normalized = urls.normalize(draft.url, "link.url", self._stripped)

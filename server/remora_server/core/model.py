@@ -37,6 +37,7 @@ class Caller:
     actor: Actor
     scopes: frozenset[str]
     expire_time: Micros | None = None
+    request_id: str = ""  # of the call that is served, for the log of changes
 
     @property
     def principal_id(self) -> str:

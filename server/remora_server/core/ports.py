@@ -205,6 +205,10 @@ class MetadataStore(Protocol):
         """Find a live issue by key."""
         ...
 
+    def issue_id_by_key(self, workspace_id: str, key: str) -> str | None:
+        """Find the id of a live issue by key; most calls need no more of it."""
+        ...
+
     def find_or_add_issue(self, new: Issue) -> tuple[Issue, bool]:
         """Return the live issue with this key and whether it is `new`."""
         ...
@@ -512,6 +516,10 @@ class BlobStore(Protocol):
 
     def commit(self, name: str) -> str:
         """Turn synced staged bytes into a blob, durably; return its location. Repeating it is harmless."""
+        ...
+
+    def put(self, name: str, data: bytes) -> str:
+        """Keep bytes that came in one piece as a blob, durably, without staging; return its location."""
         ...
 
     def discard(self, name: str) -> None:

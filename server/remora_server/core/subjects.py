@@ -23,9 +23,7 @@ class Subjects:
         An issue is found by id, UUID or key; an unknown key is registered by a write unless issues are strict, an
         unknown id never. Subjects of other types are known only to the caller and stand for themselves.
         """
-        check = fields.Check()
-        check.subject(subject)
-        check.done()
+        fields.subject(subject)
         if subject.type != "issue":
             return replace(subject, id=subject.id or subject.key)
         if subject.id:
@@ -33,12 +31,12 @@ class Subjects:
             if subject.key and subject.key != issue.key:
                 raise errors.invalid("subject.key", "names another issue than subject.id; give one of them")
             return Subject("issue", issue.id, issue.key)
-        found = self._store.issue_by_key(caller.workspace_id, subject.key)
-        if found is None:
+        known = self._store.issue_id_by_key(caller.workspace_id, subject.key)
+        if known is None:
             if not register or self._strict:
                 raise errors.NotFoundError("issue", f"issues/{subject.key}")
-            found, _ = self._store.find_or_add_issue(self._blank(caller, subject.key))
-        return Subject("issue", found.id, found.key)
+            known = self._store.find_or_add_issue(self._blank(caller, subject.key))[0].id
+        return Subject("issue", known, subject.key)
 
     def _issue(self, caller: Caller, issue_id: str) -> Issue:
         found = self._store.issue(caller.workspace_id, ids.parse(ids.ISSUE, issue_id, "subject.id"))

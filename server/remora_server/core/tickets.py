@@ -146,6 +146,7 @@ class Tickets:
     def list(self, caller: Caller, wanted: TicketQuery, *, page_size: int = 0, page_token: str = "") -> Page[Ticket]:
         """Return a page of the caller's tickets, newest first; an admin key sees everybody's."""
         query = replace(wanted, workspace_id=access.enter(caller, wanted.workspace_id))
+        fields.filters(states=wanted.states)
         if not caller.is_admin:
             if query.created_by not in {"", caller.principal_id}:
                 return Page(())

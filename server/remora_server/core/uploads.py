@@ -418,19 +418,14 @@ class Uploads:
         """Tell whether bytes are few enough to lie in the database, where one group commit makes them durable."""
         return len(data) <= self.limits.max_inline_bytes
 
-    def stage_whole(self, data: bytes) -> str:
-        """Make bytes that came in one piece durable in the blob store; return where they lie."""
-        name = ids.new_id(ids.BLOB)
-        staged = self._blobs.stage(name, 0)
-        try:
-            staged.write(data)
-            staged.sync()
-        except errors.RemoraError:
-            staged.close()
-            self._blobs.discard(name)
-            raise
-        staged.close()
-        return self._blobs.commit(name)
+    def keep_whole(self, spec: FileSpec, data: bytes) -> tuple[Content, str]:
+        """Compare bytes that came in one piece with what was declared, and make them durable.
+
+        Return their digests, and where they lie: nowhere, if they are few enough to go into the database.
+        """
+        content = measure(data)
+        require_match(spec.checksums, spec.size_bytes, content)
+        return content, "" if self.is_inline(data) else self._blobs.put(ids.new_id(ids.BLOB), data)
 
     def record_whole(
         self, caller: Caller, request: Request, content: Content, location: str, inline: bytes | None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import grpc
@@ -22,6 +22,11 @@ from remora_server.rpc.upload_stream import Draining
 CHECKPOINT_SECONDS = 15.0
 POLL_SECONDS = 1.0
 MAX_AGE_SECONDS = 3600.0
+NEWEST_FIRST: Mapping[int, bool] = {
+    pb.ACTIVITY_ORDER_UNSPECIFIED: True,
+    pb.ACTIVITY_ORDER_OCCUR_TIME_DESC: True,
+    pb.ACTIVITY_ORDER_OCCUR_TIME_ASC: False,
+}
 
 
 class Growth:
@@ -60,14 +65,14 @@ class ActivityService(activity_service_pb2_grpc.ActivityServiceServicer):
     async def ListActivities(
         self, request: pb.ListActivitiesRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> pb.ListActivitiesResponse:
-        occurred_from, occurred_to = convert.range_from_proto(request.occur_time)
+        occurred_from, occurred_to = convert.range_from_proto(request.occur_time, "occur_time")
         query = ActivityQuery(
             workspace_id=request.workspace_id,
             actor_ids=tuple(request.actor_ids),
             types=tuple(request.types),
             occurred_from=occurred_from,
             occurred_to=occurred_to,
-            newest_first=request.order != pb.ACTIVITY_ORDER_OCCUR_TIME_ASC,
+            newest_first=convert.known([request.order], NEWEST_FIRST, "order")[0],
         )
         page = await self._calls.read(
             self._log.list,

@@ -102,13 +102,13 @@ class AttachmentService(attachment_service_pb2_grpc.AttachmentServiceServicer):
     ) -> pb.ListAttachmentsResponse:
         query = AttachmentQuery(
             workspace_id=request.workspace_id,
-            kinds=tuple(convert.KINDS[kind] for kind in request.kinds if kind in convert.KINDS),
+            kinds=convert.known(request.kinds, convert.KINDS, "kinds"),
             content_types=tuple(request.content_types),
             created_by=request.created_by,
             external_ref=convert.ref_from_proto(request.external_ref),
             show_archived=request.show_archived,
             show_deleted=request.show_deleted,
-            order=convert.ORDERS.get(request.order, "CREATE_TIME_DESC"),
+            order=convert.known([request.order], convert.ORDERS, "order")[0],
         )
         page = await self._calls.read(
             self._attachments.list,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
+from typing import TypeVar
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -45,16 +46,21 @@ from remora_server.core.uploads import Limits
 from remora_server.rpc.errors import status_of_reason
 
 MICROS = 1_000_000
+NANOS = 1_000_000_000
+MIN_SECONDS, MAX_SECONDS = -62_135_596_800, 253_402_300_799
+Known = TypeVar("Known")
 OUTCOMES = {outcome: common_pb2.Outcome.Value(f"OUTCOME_{outcome}") for outcome in Outcome}
 UPLOAD_OUTCOMES = {
     outcome: file_service_pb2.UploadOutcome.Value(f"UPLOAD_OUTCOME_{outcome}") for outcome in UploadOutcome
 }
 UPSERT_MODES = {common_pb2.UpsertMode.Value(f"UPSERT_MODE_{mode}"): mode for mode in UpsertMode}
-ORDERS = {
+ORDERS: Mapping[int, str] = {
+    attachment_service_pb2.ATTACHMENT_ORDER_UNSPECIFIED: "CREATE_TIME_DESC",
+    attachment_service_pb2.ATTACHMENT_ORDER_CREATE_TIME_DESC: "CREATE_TIME_DESC",
     attachment_service_pb2.ATTACHMENT_ORDER_CREATE_TIME_ASC: "CREATE_TIME_ASC",
     attachment_service_pb2.ATTACHMENT_ORDER_UPDATE_TIME_DESC: "UPDATE_TIME_DESC",
 }
-KINDS = {attachment_pb2.ATTACHMENT_KIND_URL: "URL", attachment_pb2.ATTACHMENT_KIND_FILE: "FILE"}
+KINDS: Mapping[int, str] = {attachment_pb2.ATTACHMENT_KIND_URL: "URL", attachment_pb2.ATTACHMENT_KIND_FILE: "FILE"}
 ACTOR_KINDS = {
     "USER": common_pb2.ACTOR_KIND_USER,
     "APP": common_pb2.ACTOR_KIND_APP,
@@ -75,17 +81,27 @@ def optional_time_to_proto(time: Micros | None) -> Timestamp | None:
     return None if time is None else time_to_proto(time)
 
 
-def time_from_proto(time: Timestamp) -> Micros:
-    """Return a Timestamp as microseconds."""
+def time_from_proto(time: Timestamp, field: str) -> Micros:
+    """Return a Timestamp as microseconds; one outside the years 1 to 9999 is none."""
+    if not MIN_SECONDS <= time.seconds <= MAX_SECONDS or not 0 <= time.nanos < NANOS:
+        raise invalid(field, "is not a time between the years 1 and 9999")
     return time.seconds * MICROS + time.nanos // 1000
 
 
-def range_from_proto(wanted: common_pb2.TimeRange) -> tuple[Micros | None, Micros | None]:
+def range_from_proto(wanted: common_pb2.TimeRange, field: str) -> tuple[Micros | None, Micros | None]:
     """Return the ends of a time range, None where it is open."""
     return (
-        time_from_proto(wanted.start_time) if wanted.HasField("start_time") else None,
-        time_from_proto(wanted.end_time) if wanted.HasField("end_time") else None,
+        time_from_proto(wanted.start_time, f"{field}.start_time") if wanted.HasField("start_time") else None,
+        time_from_proto(wanted.end_time, f"{field}.end_time") if wanted.HasField("end_time") else None,
     )
+
+
+def known(given: Iterable[int], table: Mapping[int, Known], field: str) -> tuple[Known, ...]:
+    """Return what values of an enum stand for; one that means nothing is refused, not overlooked."""
+    wanted = tuple(given)
+    if not all(value in table for value in wanted):
+        raise invalid(field, "is not a known value")
+    return tuple(table[value] for value in wanted)
 
 
 def actor_to_proto(actor: Actor) -> common_pb2.Actor:
@@ -294,13 +310,9 @@ def draft_from_proto(attachment: attachment_pb2.Attachment, attachment_id: str =
     )
 
 
-def mode_from_proto(mode: common_pb2.UpsertMode.ValueType) -> UpsertMode:
-    """Return what an upsert may do; unset means both."""
-    if not mode:
-        return UpsertMode.UPSERT
-    if mode not in UPSERT_MODES:
-        raise invalid("mode", "is not a known value")
-    return UPSERT_MODES[mode]
+def mode_from_proto(mode: common_pb2.UpsertMode.ValueType) -> UpsertMode | None:
+    """Return what an upsert may do, unset means both; None for a value that is not known."""
+    return UPSERT_MODES.get(mode) if mode else UpsertMode.UPSERT
 
 
 def ticket_to_proto(ticket: Ticket, limits: Limits) -> upload_ticket_pb2.UploadTicket:

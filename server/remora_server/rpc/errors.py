@@ -12,6 +12,9 @@ from remora_server.core import errors
 from remora_server.core.errors import RemoraError
 
 DOMAIN = "remora"
+# A client throws an answer away whose trailers pass 8 KiB, so what a caller sent is not echoed at any length.
+TEXT_BYTES = 512
+VIOLATIONS_BYTES = 2048
 
 CODES: Mapping[type[RemoraError], grpc.StatusCode] = {
     errors.ValidationFailedError: grpc.StatusCode.INVALID_ARGUMENT,
@@ -54,13 +57,16 @@ CODES: Mapping[type[RemoraError], grpc.StatusCode] = {
 
 def status_of(error: RemoraError) -> status_pb2.Status:
     """Return the rich status of a core error, each kind of detail at most once."""
-    status = status_pb2.Status(code=_number(CODES[type(error)]), message=error.message)
+    status = status_pb2.Status(code=_number(CODES[type(error)]), message=_short(error.message))
     info = error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=error.metadata)
     _add(status, info)
     if error.violations:
         bad = error_details_pb2.BadRequest()
         for violation in error.violations:
             bad.field_violations.add(field=violation.field, description=violation.description)
+            if len(bad.field_violations) > 1 and bad.ByteSize() > VIOLATIONS_BYTES:
+                del bad.field_violations[-1]
+                break
         _add(status, bad)
     if error.retry_after_seconds is not None:
         delay = duration_pb2.Duration()
@@ -68,7 +74,7 @@ def status_of(error: RemoraError) -> status_pb2.Status:
         _add(status, error_details_pb2.RetryInfo(retry_delay=delay))
     if error.resource is not None:
         type_, name = error.resource
-        _add(status, error_details_pb2.ResourceInfo(resource_type=type_, resource_name=name))
+        _add(status, error_details_pb2.ResourceInfo(resource_type=type_, resource_name=_short(name)))
     if error.quota_subject:
         failure = error_details_pb2.QuotaFailure()
         failure.violations.add(subject=f"workspaces/{error.quota_subject}", description="bytes stored")
@@ -90,6 +96,11 @@ def internal_status(request_id: str) -> status_pb2.Status:
     status = status_pb2.Status(code=_number(grpc.StatusCode.INTERNAL), message=message)
     _add(status, error_details_pb2.ErrorInfo(reason="INTERNAL", domain=DOMAIN, metadata={"request_id": request_id}))
     return status
+
+
+def _short(text: str) -> str:
+    encoded = text.encode()
+    return text if len(encoded) <= TEXT_BYTES else encoded[:TEXT_BYTES].decode(errors="ignore") + "…"
 
 
 def _number(code: grpc.StatusCode) -> int:

@@ -31,7 +31,7 @@ class IssueService(issue_service_pb2_grpc.IssueServiceServicer):
         who, wanted = caller(), convert.issue_from_proto(request.issue)
 
         def answer() -> pb.UpsertIssueResponse:
-            done = self._issues.upsert(who, wanted, tuple(request.update_mask.paths))
+            done = self._issues.upsert(who, wanted, tuple(request.update_mask.paths), request.issue.etag)
             return pb.UpsertIssueResponse(
                 issue=convert.issue_to_proto(done.issue), outcome=convert.OUTCOMES[done.outcome]
             )
@@ -46,7 +46,9 @@ class IssueService(issue_service_pb2_grpc.IssueServiceServicer):
         for item in request.requests:
             issue = convert.issue_from_proto(item.issue)
             mask = tuple(item.update_mask.paths)
-            items.append((issue if issue.workspace_id else replace(issue, workspace_id=request.workspace_id), mask))
+            if not issue.workspace_id:
+                issue = replace(issue, workspace_id=request.workspace_id)
+            items.append((issue, mask, item.issue.etag))
         if any(item.request_id for item in request.requests):
             raise errors.invalid("requests.request_id", "must be empty in a batch; set the batch's own")
 

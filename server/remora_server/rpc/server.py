@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from typing import cast
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -114,9 +115,9 @@ class RpcServer:
         uploading, downloading, watching = self._kinds
         self._credentials = credentials
         self._health = health.aio.HealthServicer()
-        self._server = server = grpc.aio.server(
-            interceptors=(Gate(scopes_of(SERVICES), authenticate),), options=OPTIONS
-        )
+        self._server = grpc.aio.server(options=OPTIONS)
+        # The generated functions ask of a server only what the gate offers.
+        server = cast("grpc.aio.Server", Gate(self._server, scopes_of(SERVICES), authenticate))
         file_service_pb2_grpc.add_FileServiceServicer_to_server(
             FileService(
                 calls,
@@ -148,8 +149,8 @@ class RpcServer:
         capability_service_pb2_grpc.add_CapabilityServiceServicer_to_server(
             CapabilityService(rules.uploads.limits, mode, transports), server
         )
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
-        add_reflection(server, (*self._names(), health.SERVICE_NAME))
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        add_reflection(self._server, (*self._names(), health.SERVICE_NAME))
 
     async def start(self, address: str) -> int:
         """Begin to serve; return the port, which the system chooses for port 0."""

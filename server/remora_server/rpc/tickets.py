@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import grpc
@@ -17,7 +18,9 @@ from remora_server.rpc import convert
 from remora_server.rpc.calls import Calls, caller
 from remora_server.rpc.errors import status_of
 
-STATES = {upload_ticket_pb2.UploadTicketState.Value(f"UPLOAD_TICKET_STATE_{state}"): state for state in TicketState}
+STATES: Mapping[int, TicketState] = {
+    upload_ticket_pb2.UploadTicketState.Value(f"UPLOAD_TICKET_STATE_{state}"): state for state in TicketState
+}
 
 
 class UploadTicketService(upload_ticket_service_pb2_grpc.UploadTicketServiceServicer):
@@ -64,7 +67,7 @@ class UploadTicketService(upload_ticket_service_pb2_grpc.UploadTicketServiceServ
     async def ListUploadTickets(
         self, request: pb.ListUploadTicketsRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> pb.ListUploadTicketsResponse:
-        states = tuple(STATES[state] for state in request.states if state in STATES)
+        states = convert.known(request.states, STATES, "states")
         page = await self._calls.read(
             self._tickets.list,
             caller(),

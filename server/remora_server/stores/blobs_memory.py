@@ -44,6 +44,12 @@ class MemoryBlobs:
                 raise StoredContentCorruptError
         return name
 
+    def put(self, name: str, data: bytes) -> str:
+        """Keep bytes that came in one piece as a blob, durably, without staging; return its location."""
+        with self._lock:
+            self._blobs[name] = _Bytes(bytearray(data))
+        return name
+
     def discard(self, name: str) -> None:
         """Remove staged bytes, if there are any."""
         with self._lock:

@@ -25,6 +25,8 @@ PRAGMAS = {
     "foreign_keys": "ON",
     "cache_size": -16_000,  # KiB
     "temp_store": "MEMORY",
+    # Pages; a checkpoint writes a page once however often it changed, so fewer, larger ones cost the commits less.
+    "wal_autocheckpoint": 4096,
     "journal_size_limit": 64 * 1024 * 1024,
 }
 CONNECT_SECONDS = 10.0

@@ -1,7 +1,7 @@
 """The one place that writes: a thread that runs what is queued in one durable commit after the other.
 
 Calls that wait while a commit is on its way go together into the next one, so many callers share one sync of the disk.
-Each call has a savepoint of its own: one that fails takes nothing of the others with it. A call may run again when its
+A call that fails takes nothing of the others with it. A call may run again when its
 batch could not be committed, so it must have no effect but in the database; callers learn of the last run only.
 """
 
@@ -78,10 +78,10 @@ class Writer:
     def run(self, call: Callable[[], Result]) -> Result:
         """Run `call` in a transaction and return its result once that is durable. Not from the event loop.
 
-        Within a call that runs already it becomes part of that one.
+        Within a call that runs already it becomes part of that one; if it raises, only what it did is undone.
         """
         if threading.get_ident() == self._thread.ident:
-            return call()
+            return self._run_within(call)
         return self.submit(call).result()
 
     def submit(self, call: Callable[[], Result]) -> Future[Result]:
@@ -178,28 +178,55 @@ class Writer:
                     _refuse([job], error)
 
     def _finish(self, batch: Sequence[_Job]) -> None:
-        """Run calls in the transaction that was begun, and commit it."""
+        """Run calls in the transaction that was begun, and commit it.
+
+        Savepoints around every call would cost as much as its own statements, so they are used only in a second
+        attempt, when a call of the first one failed after it had written something.
+        """
+        database = self._database
         try:
-            for job in batch:
-                self._run(job)
-            self._database.command("COMMIT")
+            if not all(self._run(job) for job in batch):
+                database.command("ROLLBACK")
+                database.begin()
+                for job in batch:
+                    self._run_in_savepoint(job)
+            database.command("COMMIT")
         except BaseException:
             self._roll_back()
             raise
 
-    def _run(self, job: _Job) -> None:
+    def _run(self, job: _Job) -> bool:
+        """Run a call; tell whether the transaction is as if it had succeeded, or had not been there."""
         database = self._database
+        before = database.written()
         job.result = job.error = None
-        database.command("SAVEPOINT call")
         try:
             job.result = job.call()
         except BaseException as error:  # noqa: BLE001 - it is the caller's, and must not end this thread.
             job.error = _presentable(error)
         if not database.in_transaction():
             raise _BatchLostError
+        return job.error is None or database.written() == before
+
+    def _run_in_savepoint(self, job: _Job) -> None:
+        self._database.command("SAVEPOINT call")
+        self._run(job)
         if job.error is not None:
-            database.command("ROLLBACK TO call")
-        database.command("RELEASE call")
+            self._database.command("ROLLBACK TO call")
+        self._database.command("RELEASE call")
+
+    def _run_within(self, call: Callable[[], Result]) -> Result:
+        """Run a part of a call, on the writer's thread."""
+        self._database.command("SAVEPOINT part")
+        try:
+            result = call()
+        except BaseException:
+            if self._database.in_transaction():
+                self._database.command("ROLLBACK TO part")
+                self._database.command("RELEASE part")
+            raise
+        self._database.command("RELEASE part")
+        return result
 
     def _roll_back(self) -> None:
         try:

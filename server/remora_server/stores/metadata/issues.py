@@ -49,6 +49,13 @@ def _issue_by_key(workspace_id: Slot, key: Slot) -> Query:
     )
 
 
+@kept
+def _issue_id_by_key(workspace_id: Slot, key: Slot) -> Query:
+    return Issues.select(Issues.id).where(
+        Issues.workspace_id == workspace_id, Issues.key == key, Issues.delete_time.is_null()
+    )
+
+
 class IssueRows(Rows):
     """Issues, the live ones of which have distinct keys."""
 
@@ -61,6 +68,11 @@ class IssueRows(Rows):
         """Find a live issue by key."""
         row = self._db.row(_issue_by_key, workspace_id, key)
         return None if row is None else _issue(row)
+
+    def issue_id_by_key(self, workspace_id: str, key: str) -> str | None:
+        """Find the id of a live issue by key; most calls need no more of it."""
+        row = self._db.row(_issue_id_by_key, workspace_id, key)
+        return None if row is None else str(row[0])
 
     def find_or_add_issue(self, new: Issue) -> tuple[Issue, bool]:
         """Return the live issue with this key and whether it is `new`."""
