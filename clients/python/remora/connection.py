@@ -1,0 +1,158 @@
+"""The channel to a server, with the key on every call and an id on every change, and the stubs of all services."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import grpc
+
+import remora
+from remora import errors
+from remora.v1.activity_service_pb2_grpc import ActivityServiceStub
+from remora.v1.attachment_service_pb2_grpc import AttachmentServiceStub
+from remora.v1.capability_service_pb2_grpc import CapabilityServiceStub
+from remora.v1.file_service_pb2_grpc import FileServiceStub
+from remora.v1.issue_service_pb2_grpc import IssueServiceStub
+from remora.v1.link_service_pb2_grpc import LinkServiceStub
+from remora.v1.upload_ticket_service_pb2_grpc import UploadTicketServiceStub
+
+DEFAULT_ADDRESS = "localhost:7460"
+
+_Request = TypeVar("_Request")
+_Response = TypeVar("_Response")
+
+
+class Connection:
+    """One channel and the stubs on it."""
+
+    def __init__(self, address: str, key: str, ca: str | os.PathLike[str] | None) -> None:
+        self.heard = False  # Whether the server ever answered anything.
+        options = _options(address)
+        if ca is None:
+            channel = grpc.insecure_channel(address, options)
+        else:
+            channel = grpc.secure_channel(address, grpc.ssl_channel_credentials(Path(ca).read_bytes()), options)
+        self._channel = channel
+        signed = grpc.intercept_channel(channel, _Signer(key))
+        self.files = FileServiceStub(signed)
+        self.attachments = AttachmentServiceStub(signed)
+        self.upload_tickets = UploadTicketServiceStub(signed)
+        self.links = LinkServiceStub(signed)
+        self.activities = ActivityServiceStub(signed)
+        self.issues = IssueServiceStub(signed)
+        self.capabilities = CapabilityServiceStub(signed)
+
+    def call(self, method: Callable[[_Request], _Response], request: _Request) -> _Response:
+        """Make a unary call; errors become those of `remora.errors`."""
+        try:
+            response = method(request)
+        except grpc.RpcError as error:
+            raise self.failure(error) from None
+        self.heard = True
+        return response
+
+    def failure(self, error: grpc.RpcError) -> errors.RemoraError:
+        """Turn what gRPC raised into the error that the service meant."""
+        found = errors.from_call(error)
+        if not isinstance(found, errors.ConnectionFailedError):
+            self.heard = True
+        return found
+
+    def close(self) -> None:
+        """End all calls and close the channel."""
+        self._channel.close()
+
+
+def is_local(address: str) -> bool:
+    """Tell whether an address means this machine."""
+    host = address.removeprefix("dns:///").removeprefix("ipv4:").removeprefix("ipv6:").rsplit(":", 1)[0].strip("[]")
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return address.startswith("unix:")
+
+
+def new_request_id() -> str:
+    """Make an id under which a change may be repeated without being done twice."""
+    return str(uuid.uuid4())
+
+
+def _options(address: str) -> list[tuple[str, Any]]:
+    return [
+        ("grpc.primary_user_agent", f"remora-python/{remora.__version__}"),
+        ("grpc.service_config", Path(__file__).with_name("service_config.json").read_text()),
+        ("grpc.keepalive_time_ms", 60_000),
+        ("grpc.keepalive_timeout_ms", 20_000),
+        # Uploads live through restarts: look for the server again soon, not after up to two minutes.
+        ("grpc.initial_reconnect_backoff_ms", 200),
+        ("grpc.min_reconnect_backoff_ms", 5_000),
+        ("grpc.max_reconnect_backoff_ms", 3_000),
+        # A proxy from the environment can't reach a server on this machine.
+        ("grpc.enable_http_proxy", int(not is_local(address))),
+        # Connections of clients with other keys or settings are none of ours.
+        ("grpc.use_local_subchannel_pool", 1),
+    ]
+
+
+class _Details(NamedTuple):
+    """What gRPC wants to know about a call."""
+
+    method: str
+    timeout: float | None
+    metadata: Any
+    credentials: Any
+    wait_for_ready: bool | None
+    compression: Any
+
+
+class _Signer(
+    grpc.UnaryUnaryClientInterceptor,
+    grpc.UnaryStreamClientInterceptor,
+    grpc.StreamStreamClientInterceptor,
+):
+    """Puts the key on every call, and an id on every change that has none: gRPC repeats calls by itself."""
+
+    def __init__(self, key: str) -> None:
+        self._authorization = ("authorization", f"Bearer {key}") if key else None
+
+    def intercept_unary_unary(self, continuation: Any, client_call_details: Any, request: Any) -> Any:  # noqa: ANN401
+        """Sign a unary call."""
+        if "request_id" in request.DESCRIPTOR.fields_by_name and not request.request_id:
+            named = type(request)()  # The caller may use its message for another change.
+            named.CopyFrom(request)
+            named.request_id = new_request_id()
+            request = named
+        return continuation(self._signed(client_call_details), request)
+
+    def intercept_unary_stream(self, continuation: Any, client_call_details: Any, request: Any) -> Any:  # noqa: ANN401
+        """Sign a call that answers with a stream."""
+        return continuation(self._signed(client_call_details), request)
+
+    def intercept_stream_stream(
+        self,
+        continuation: Any,  # noqa: ANN401
+        client_call_details: Any,  # noqa: ANN401
+        request_iterator: Iterator[Any],
+    ) -> Any:  # noqa: ANN401
+        """Sign a call with streams both ways."""
+        return continuation(self._signed(client_call_details), request_iterator)
+
+    def _signed(self, details: Any) -> _Details:  # noqa: ANN401
+        metadata = list(details.metadata or ())
+        if self._authorization is not None:
+            metadata.append(self._authorization)
+        return _Details(
+            details.method,
+            details.timeout,
+            metadata,
+            details.credentials,
+            details.wait_for_ready,
+            details.compression,
+        )
