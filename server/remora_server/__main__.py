@@ -36,6 +36,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return command(settings, options)
     except ConfigError as problem:
         return _refuse(options, str(problem), BAD_USAGE)
+    except BrokenPipeError:
+        # Whoever read our output, such as `head`, has seen enough. Python would complain again at its exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
     except (RemoraError, app.NotMigratedError, OSError) as problem:
         return _refuse(options, str(problem), REFUSED)
     except KeyboardInterrupt:

@@ -44,6 +44,7 @@ from remora_server.rpc.server import RpcServer, Rules
 from remora_server.rpc.upload_stream import Pace
 from remora_server.stores.blobs_local import LocalBlobs
 from remora_server.stores.database import Database
+from remora_server.stores.loop_writer import LoopWriter
 from remora_server.stores.metadata import SqlMetadata
 from remora_server.stores.migrations import check, migrate
 from remora_server.stores.writer import Writer
@@ -188,15 +189,15 @@ async def _serve(
         wait=ThreadPoolExecutor(1024, "wait"),
     )
     rules = _rules(config, stores, pools)
-    calls = Calls(stores.writer, readers, pools.wait, Repeats(stores.metadata, stores.clock))
+    loop_writer = LoopWriter(stores.database, stores.writer)
+    calls = Calls(loop_writer, readers, pools.wait, Repeats(stores.metadata, stores.clock))
     tenants = tenants_of(stores)
     authenticator = Authenticator(tenants, lambda key_hash: calls.read(stores.metadata.key_by_hash, key_hash))
     rpc = RpcServer(
         rules,
         calls,
         readers,
-        authenticator.caller,
-        authenticator.caller_now,
+        authenticator,
         pace=Pace(idle_seconds=config.idle_timeout_seconds, min_bytes_per_second=config.min_rate),
         mode=DedupMode(config.dedup_mode),
         transports=TRANSPORTS,
@@ -204,6 +205,8 @@ async def _serve(
     loop = asyncio.get_running_loop()
 
     def tell_watches() -> None:
+        if not rpc.growth.is_watched:
+            return
         with contextlib.suppress(RuntimeError):  # The loop may have ended while the last changes were committed.
             loop.call_soon_threadsafe(rpc.growth.wake)
 
@@ -227,6 +230,7 @@ async def _serve(
     log.info("draining")
     await rpc.stop(config.drain_timeout_seconds)
     await gateway.stop()
+    await asyncio.to_thread(loop_writer.close)
     for pool in (pools.wait, pools.work, pools.sync, readers):
         await asyncio.to_thread(pool.shutdown)
 

@@ -23,21 +23,20 @@ class Authenticator:
     def __init__(self, tenants: Tenants, find_key: FindKey) -> None:
         self._tenants = tenants
         self._find_key = find_key
-        self._recent: OrderedDict[str, tuple[float, Key]] = OrderedDict()
+        self._recent: OrderedDict[str, tuple[float, Caller]] = OrderedDict()
+
+    def recent(self, token: str) -> Caller | None:
+        """Return whom a key stands for, if it was looked up a moment ago."""
+        seen = self._recent.get(token)
+        return seen[1] if seen is not None and time.monotonic() < seen[0] else None
 
     async def caller(self, token: str) -> Caller:
-        """Return whom a key stands for, from memory if it was looked up a moment ago."""
-        seen = self._recent.get(token)
-        if seen is not None and time.monotonic() - seen[0] < MEMORY_SECONDS:
-            return self._tenants.caller(seen[1])
-        return await self.caller_now(token)
-
-    async def caller_now(self, token: str) -> Caller:
         """Return whom a key stands for at this moment."""
         key = await self._find_key(hash_of(token)) if len(token) <= MAX_KEY_CHARS else None
-        if key is not None:
-            self._recent[token] = (time.monotonic(), key)
-            self._recent.move_to_end(token)
-            if len(self._recent) > MEMORY_KEYS:
-                self._recent.popitem(last=False)
-        return self._tenants.caller(key)
+        caller = self._tenants.caller(key)
+        until = time.monotonic() + min(MEMORY_SECONDS, self._tenants.seconds_left(caller))
+        self._recent[token] = (until, caller)
+        self._recent.move_to_end(token)
+        if len(self._recent) > MEMORY_KEYS:
+            self._recent.popitem(last=False)
+        return caller

@@ -316,9 +316,11 @@ def _latency(calls: Calls) -> str:
 def _print(reports: list[dict[str, object]]) -> None:
     print(f"{'ours / ceiling, medians':<42} {'ours':>10} {'ceiling':>10} {'ratio':>6}  {'range':<14} {'floor':>5}")
     for report in reports:
+        span = f"{report['ratio_least']} to {report['ratio_most']}"
+        verdict = "met" if report["met"] else "MISSED"
         print(
-            f"{report['name']:<42} {report['ours']:>10} {report['ceiling']:>10} {report['ratio']:>6}"
-            f"  {report['ratio_least']} to {report['ratio_most']}  {report['floor']:>5} {'met' if report['met'] else 'MISSED'}  {report['note']}"
+            f"{report['name']:<42} {report['ours']:>10} {report['ceiling']:>10} {report['ratio']:>6}  {span:<14}"
+            f" {report['floor']:>5} {verdict:<6} {report['note']}"
         )
     load = os.getloadavg()[0]
     print(f"{os.cpu_count()} cores; load of the last minute {load:.1f}, ours included")

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from google.protobuf import descriptor_pb2
 from google.protobuf.descriptor import FileDescriptor, MethodDescriptor
+
 from remora.v1 import error_reason_pb2, options_pb2
 
 ROOT = Path(__file__).parents[2]

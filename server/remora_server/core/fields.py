@@ -183,6 +183,13 @@ def subject(subject: Subject) -> None:
     check.done()
 
 
+def checksums(checksums: Checksums, field: str) -> None:
+    """Refuse digests of another length than theirs."""
+    check = Check()
+    check.checksums(checksums, field)
+    check.done()
+
+
 def request_id(value: str) -> None:
     """Accept nothing, or the text of a UUID."""
     if not value:

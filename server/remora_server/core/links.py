@@ -94,12 +94,13 @@ class Links:
         return found
 
     def list(
-        self, caller: Caller, workspace: str, subject: Subject, *, page_size: int = 0, page_token: str = ""
+        self, caller: Caller, workspace: str, subject: Subject | None, *, page_size: int = 0, page_token: str = ""
     ) -> Page[Link]:
-        """Return a page of a subject's links, newest first."""
-        workspace_id = access.enter(caller, workspace)
-        resolved = self._subjects.resolve(caller, subject, register=False)
-        query = LinkQuery(workspace_id, resolved.type, resolved.id)
+        """Return a page of the links of a subject, or of the workspace, newest first."""
+        query = LinkQuery(access.enter(caller, workspace))
+        if subject is not None:
+            resolved = self._subjects.resolve(caller, subject, register=False)
+            query = replace(query, subject_type=resolved.type, subject_id=resolved.id)
         return self._pages.page(
             ("links", query),
             page_size,

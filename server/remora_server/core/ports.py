@@ -118,11 +118,11 @@ class TicketQuery:
 
 @dataclass(frozen=True, slots=True)
 class LinkQuery:
-    """Which links to list."""
+    """Which links to list; empty fields don't restrict."""
 
     workspace_id: str
-    subject_type: str
-    subject_id: str
+    subject_type: str = ""
+    subject_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +210,7 @@ class MetadataStore(Protocol):
         ...
 
     def find_or_add_issue(self, new: Issue) -> tuple[Issue, bool]:
-        """Return the live issue with this key and whether it is `new`."""
+        """Return the live issue with this key and whether it is `new`; a deleted one becomes it, under its old id."""
         ...
 
     def update_issue(self, changed: Issue) -> None:

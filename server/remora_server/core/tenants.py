@@ -95,6 +95,10 @@ class Tenants:
         scopes = key.scopes.union(*(IMPLIED.get(scope, ()) for scope in key.scopes))
         return Caller(key.workspace_id, key.workspace_slug, key.principal, frozenset(scopes), key.expire_time)
 
+    def seconds_left(self, caller: Caller) -> float:
+        """Return for how long a caller's key is still good."""
+        return float("inf") if caller.expire_time is None else (caller.expire_time - self._clock.now()) / 1_000_000
+
 
 def hash_of(key_text: str) -> bytes:
     """Return what is kept of a key. Keys are long and random, so a plain digest can't be guessed backwards."""

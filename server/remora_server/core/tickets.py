@@ -159,10 +159,14 @@ class Tickets:
             lambda last: (last.create_time, last.id),
         )
 
-    def open(self, caller: Caller, ticket_id: str, attach_to: Subject | None = None) -> Opened:
+    def open(
+        self, caller: Caller, ticket_id: str, attach_to: Subject | None = None, *, may_take_subject: bool = False
+    ) -> Opened:
         """Make the caller the only writer; every older writer of this ticket is fenced from here on."""
         ticket = self.get(caller, ticket_id)
-        if attach_to is not None:
+        if attach_to is not None and may_take_subject and ticket.attach_to is None and ticket.state in OPEN_STATES:
+            ticket = replace(ticket, attach_to=self._subjects.resolve(caller, attach_to, register=True))
+        elif attach_to is not None:
             self.require_same_subject(caller, ticket, attach_to)
         if ticket.state is TicketState.COMPLETED:
             return Opened(ticket, self.result(caller, ticket))

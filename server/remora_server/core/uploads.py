@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 
 import google_crc32c
 
-from remora_server.core import errors, ids
+from remora_server.core import errors, fields, ids
 from remora_server.core.intake import Content, Intake, Taken, require_match, require_size
 from remora_server.core.lanes import Lane
 from remora_server.core.model import Caller, Checksums, FileSpec, Subject, Ticket, TicketState
@@ -388,9 +388,8 @@ class Uploads:
         self, caller: Caller, ticket_id: str, claimed: Checksums, size_bytes: int | None, attach_to: Subject | None
     ) -> Taken:
         """Finish a ticket whose bytes were appended; repeating it returns the same file."""
+        fields.checksums(claimed, "checksums")
         ticket = self.tickets.get(caller, ticket_id)
-        if attach_to is not None:
-            self.tickets.require_same_subject(caller, ticket, attach_to)
         wanted = size_bytes if size_bytes is not None else ticket.spec.size_bytes
         nothing_came = ticket.state is TicketState.PENDING and wanted != 0
         too_few = (
@@ -400,7 +399,7 @@ class Uploads:
         )
         if nothing_came or too_few:
             raise errors.UploadIncompleteError(ticket.committed_size)
-        opened = self.changes.run(lambda: self.tickets.open(caller, ticket_id))
+        opened = self.changes.run(lambda: self.tickets.open(caller, ticket_id, attach_to, may_take_subject=True))
         if opened.done is not None:
             return opened.done
         return self.begin(caller, opened.ticket).finish(claimed, size_bytes, caller)

@@ -35,6 +35,11 @@ class Growth:
     def __init__(self) -> None:
         self._wakers: set[Callable[[], None]] = set()
 
+    @property
+    def is_watched(self) -> bool:
+        """Whether there is anybody to wake; any thread may ask."""
+        return bool(self._wakers)
+
     def wake(self) -> None:
         """Wake every watch."""
         for wake in tuple(self._wakers):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
 from contextvars import ContextVar
 from functools import partial
@@ -32,6 +32,16 @@ class Writer(Protocol):
         ...
 
 
+async def obtain(making: Awaitable[Result], give_back: Callable[[Result], object]) -> Result:
+    """Wait for something that must be given back, and do that here if whoever wants it goes away meanwhile."""
+    made = asyncio.ensure_future(making)
+    try:
+        return await asyncio.shield(made)
+    except asyncio.CancelledError:
+        made.add_done_callback(lambda late: late.cancelled() or late.exception() or give_back(late.result()))
+        raise
+
+
 def set_caller(caller: Caller) -> None:
     """Note who makes the call that this task serves."""
     _CALLER.set(caller)
@@ -56,8 +66,12 @@ class Calls:
         return await asyncio.get_running_loop().run_in_executor(self._readers, partial(call, *args, **kwargs))
 
     async def wait(self, call: Callable[P, Result], *args: P.args, **kwargs: P.kwargs) -> Result:
-        """Run a core call that waits for bytes or for the writer, on a thread of its own."""
-        return await asyncio.get_running_loop().run_in_executor(self._waiters, partial(call, *args, **kwargs))
+        """Run a core call that waits for bytes or for the writer, on a thread of its own; to its end, once begun."""
+        # Unshielded, a caller that goes away would take a call with it that still waits for its thread, such as one
+        # that lets go of a file.
+        return await asyncio.shield(
+            asyncio.get_running_loop().run_in_executor(self._waiters, partial(call, *args, **kwargs))
+        )
 
     def behind(self, call: Callable[[], object]) -> None:
         """Run a core call that nobody waits for, except the end of the server."""

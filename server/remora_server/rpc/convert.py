@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, MutableMapping
+from functools import lru_cache
 from typing import TypeVar
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -22,6 +23,7 @@ from remora_server.core.attachments import Draft, UpsertMode
 from remora_server.core.errors import invalid
 from remora_server.core.etags import content_etag_of, etag_of
 from remora_server.core.model import (
+    NO_REF,
     Activity,
     Actor,
     Assignee,
@@ -30,6 +32,7 @@ from remora_server.core.model import (
     ExternalRef,
     File,
     FileSpec,
+    FileState,
     Issue,
     IssueStatus,
     Link,
@@ -67,6 +70,9 @@ ACTOR_KINDS = {
     "SYSTEM": common_pb2.ACTOR_KIND_SYSTEM,
 }
 TRANSPORTS = {value: name.removeprefix("TRANSPORT_") for name, value in upload_ticket_pb2.Transport.items()}
+FILE_TYPES = {name.removeprefix("FILE_TYPE_"): value for name, value in file_pb2.FileType.items()}
+FILE_STATES = {state: file_pb2.FileState.Value(f"FILE_STATE_{state}") for state in FileState}
+NO_MEDIA = Media()
 NO_PREVIEW = file_pb2.FilePreview(state=file_pb2.PREVIEW_STATE_NONE)
 
 
@@ -104,8 +110,9 @@ def known(given: Iterable[int], table: Mapping[int, Known], field: str) -> tuple
     return tuple(table[value] for value in wanted)
 
 
+@lru_cache(maxsize=4096)
 def actor_to_proto(actor: Actor) -> common_pb2.Actor:
-    """Return who did something."""
+    """Return who did something, as a message that callers share and don't change."""
     return common_pb2.Actor(
         id=actor.id,
         kind=ACTOR_KINDS.get(actor.kind, common_pb2.ACTOR_KIND_UNSPECIFIED),
@@ -114,8 +121,9 @@ def actor_to_proto(actor: Actor) -> common_pb2.Actor:
     )
 
 
+@lru_cache(maxsize=4096)
 def subject_to_proto(subject: Subject) -> common_pb2.Subject:
-    """Return what something is attached to."""
+    """Return what something is attached to, as a message that callers share and don't change."""
     return common_pb2.Subject(type=subject.type, id=subject.id, key=subject.key)
 
 
@@ -136,7 +144,7 @@ def ref_to_proto(ref: ExternalRef) -> common_pb2.ExternalRef | None:
 
 def ref_from_proto(ref: common_pb2.ExternalRef) -> ExternalRef:
     """Return an external reference."""
-    return ExternalRef(ref.source, ref.id)
+    return ExternalRef(ref.source, ref.id) if ref.source or ref.id else NO_REF
 
 
 def fill_metadata(target: MutableMapping[str, common_pb2.MetadataValue], metadata: Metadata) -> None:
@@ -216,7 +224,7 @@ def spec_to_proto(spec: FileSpec) -> file_pb2.FileSpec:
         size_bytes=spec.size_bytes,
         content_type=spec.content_type,
         checksums=checksums_to_proto(spec.checksums),
-        media=media_to_proto(spec.media) if spec.media != Media() else None,
+        media=media_to_proto(spec.media) if spec.media != NO_MEDIA else None,
         external_ref=ref_to_proto(spec.external_ref),
     )
     fill_metadata(message.metadata, spec.metadata)
@@ -232,9 +240,9 @@ def file_to_proto(file: File) -> file_pb2.File:
         content_type=file.content_type,
         size_bytes=file.size_bytes,
         checksums=checksums_to_proto(file.checksums),
-        type=file_pb2.FileType.Value(f"FILE_TYPE_{file.type}"),
-        state=file_pb2.FileState.Value(f"FILE_STATE_{file.state}"),
-        media=media_to_proto(file.media) if file.media != Media() else None,
+        type=FILE_TYPES[file.type],
+        state=FILE_STATES[file.state],
+        media=media_to_proto(file.media) if file.media != NO_MEDIA else None,
         preview=NO_PREVIEW,
         etag=etag_of(file.version),
         content_etag=content_etag_of(file.checksums.sha256),

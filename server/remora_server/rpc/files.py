@@ -15,14 +15,14 @@ from remora.v1 import file_service_pb2 as pb
 from remora_server.core import batches, errors
 from remora_server.core.deletion import Deletion
 from remora_server.core.files import Files
-from remora_server.core.intake import Taken
+from remora_server.core.intake import Content, Taken
 from remora_server.core.model import Caller, File
 from remora_server.core.ports import FileQuery
 from remora_server.core.tickets import Request, Tickets
 from remora_server.core.uploads import Uploads, measure
 from remora_server.rpc import convert
 from remora_server.rpc.admission import Admission
-from remora_server.rpc.calls import Calls, caller
+from remora_server.rpc.calls import Calls, caller, obtain
 from remora_server.rpc.download_stream import DownloadStream, range_of
 from remora_server.rpc.errors import status_of
 from remora_server.rpc.upload_stream import Draining, Pace, UploadStream, done_to_proto
@@ -68,22 +68,39 @@ class FileService(file_service_pb2_grpc.FileServiceServicer):
     async def UploadFile(
         self, request: pb.UploadFileRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> pb.UploadFileResponse:
-        who, data, uploads = caller(), request.data, self._uploads
+        data, uploads = request.data, self._uploads
         wanted = Request(
             workspace_id=request.workspace_id,
             spec=convert.spec_from_proto(request.spec),
             attach_to=convert.optional_subject_from_proto(request.attach_to, given=request.HasField("attach_to")),
         )
-        uploads.admit_whole(who, wanted, data)
-        small = uploads.is_inline(data)
-        # Hashing a few kilobytes takes less time than handing them to another thread.
-        keep = uploads.keep_whole
-        content, location = keep(wanted.spec, data) if small else await self._calls.wait(keep, wanted.spec, data)
+        uploads.admit_whole(caller(), wanted, data)
+        if uploads.is_inline(data):
+            # Hashing a few kilobytes takes less time than handing them to another thread.
+            content, _ = uploads.keep_whole(wanted.spec, data)
+            return await self._record(request, wanted, content, inline=data)
+        # Once bytes lie in the blob store they get their row or are removed, also when the caller has gone away.
+        return await asyncio.shield(asyncio.ensure_future(self._keep(request, wanted)))
+
+    async def _keep(self, request: pb.UploadFileRequest, wanted: Request) -> pb.UploadFileResponse:
+        content, location = await self._calls.wait(self._uploads.keep_whole, wanted.spec, request.data)
+        return await self._record(request, wanted, content, location=location)
+
+    async def _record(
+        self,
+        request: pb.UploadFileRequest,
+        wanted: Request,
+        content: Content,
+        *,
+        location: str = "",
+        inline: bytes | None = None,
+    ) -> pb.UploadFileResponse:
+        who, uploads = caller(), self._uploads
         taken: Taken | None = None
 
         def answer() -> pb.UploadFileResponse:
             nonlocal taken
-            taken = uploads.record_whole(who, wanted, content, location, data if small else None)
+            taken = uploads.record_whole(who, wanted, content, location, inline)
             return pb.UploadFileResponse(
                 file=convert.file_to_proto(taken.file),
                 outcome=convert.UPLOAD_OUTCOMES[taken.outcome],
@@ -107,7 +124,11 @@ class FileService(file_service_pb2_grpc.FileServiceServicer):
     ) -> None:
         who = caller()
         with self._streams.uploading.stream(who.principal_id):
-            first = await asyncio.wait_for(context.read(), self._streams.pace.idle_seconds)
+            try:
+                first = await asyncio.wait_for(context.read(), self._streams.pace.idle_seconds)
+            except TimeoutError:
+                await context.write(pb.WriteFileResponse(drain=pb.WriteFileResponse.Drain()))
+                return
             if not isinstance(first, pb.WriteFileRequest) or first.WhichOneof("message") != "open":
                 raise errors.invalid("message", "must be open first")
             ticket_id, done = await self._ticket_of(who, first.open)
@@ -121,7 +142,10 @@ class FileService(file_service_pb2_grpc.FileServiceServicer):
             if opened.done is not None:
                 await context.write(pb.WriteFileResponse(done=done_to_proto(opened.done)))
                 return
-            receiving = await self._calls.wait(self._uploads.begin, who, opened.ticket)
+            receiving = await obtain(
+                self._calls.wait(self._uploads.begin, who, opened.ticket),
+                lambda late: self._calls.behind(late.leave),
+            )
             stream = UploadStream(
                 self._calls,
                 receiving,
@@ -229,7 +253,7 @@ class FileService(file_service_pb2_grpc.FileServiceServicer):
     ) -> None:
         who = caller()
         with self._streams.downloading.stream(who.principal_id):
-            stream = await self._calls.read(self._open, who, request)
+            stream = await obtain(self._calls.read(self._open, who, request), DownloadStream.close)
             try:
                 await stream.serve(context)
             finally:

@@ -63,7 +63,7 @@ class LinkService(link_service_pb2_grpc.LinkServiceServicer):
             self._links.list,
             caller(),
             request.workspace_id,
-            convert.subject_from_proto(request.subject),
+            convert.optional_subject_from_proto(request.subject, given=request.HasField("subject")),
             page_size=request.page_size,
             page_token=request.page_token,
         )

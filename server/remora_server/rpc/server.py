@@ -42,7 +42,7 @@ from remora_server.rpc.attachments import AttachmentService
 from remora_server.rpc.calls import Calls
 from remora_server.rpc.capabilities import CapabilityService
 from remora_server.rpc.files import FileService, Streams
-from remora_server.rpc.interceptors import Authenticate, Gate, scopes_of, token_of
+from remora_server.rpc.interceptors import Gate, Keys, scopes_of, token_of
 from remora_server.rpc.issues import IssueService
 from remora_server.rpc.links import LinkService
 from remora_server.rpc.reflection import add_reflection
@@ -101,8 +101,7 @@ class RpcServer:
         rules: Rules,
         calls: Calls,
         readers: Executor,
-        authenticate: Authenticate,
-        check_again: Authenticate,
+        keys: Keys,
         *,
         pace: Pace,
         mode: DedupMode,
@@ -117,7 +116,7 @@ class RpcServer:
         self._health = health.aio.HealthServicer()
         self._server = grpc.aio.server(options=OPTIONS)
         # The generated functions ask of a server only what the gate offers.
-        server = cast("grpc.aio.Server", Gate(self._server, scopes_of(SERVICES), authenticate))
+        server = cast("grpc.aio.Server", Gate(self._server, scopes_of(SERVICES), keys))
         file_service_pb2_grpc.add_FileServiceServicer_to_server(
             FileService(
                 calls,
@@ -126,7 +125,7 @@ class RpcServer:
                 rules.tickets,
                 rules.uploads,
                 readers,
-                Streams(uploading, downloading, pace, self.draining, lambda context: check_again(token_of(context))),
+                Streams(uploading, downloading, pace, self.draining, lambda context: keys.caller(token_of(context))),
             ),
             server,
         )

@@ -18,7 +18,7 @@ from google.protobuf import duration_pb2
 
 from remora.v1 import common_pb2
 from remora.v1 import file_service_pb2 as pb
-from remora_server.core import errors
+from remora_server.core import errors, fields
 from remora_server.core.intake import Taken
 from remora_server.core.model import Caller
 from remora_server.core.uploads import Receiving
@@ -120,8 +120,6 @@ class UploadStream:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            if self._ticking.when() <= self._loop.time():
-                self._ticking = self._loop.call_later(TICK_SECONDS, self._tick)
             self._receiving.raise_if_broken()
             await self._tell_progress()
             delay = self._delay_to_drain()
@@ -163,6 +161,7 @@ class UploadStream:
     def _tick(self) -> None:
         self._receiving.tick()
         self._wake.set()
+        self._ticking = self._loop.call_later(TICK_SECONDS, self._tick)
 
     def _append(self, chunk: pb.WriteFileRequest.Chunk) -> None:
         data = chunk.data
@@ -178,10 +177,10 @@ class UploadStream:
         if now - self._began > self._pace.max_age_seconds:
             return 0.0
         if self._reading.done():
-            # It is we who are slow.
-            self._heard = self._window_began = now
-            self._window_bytes = 0
-            return None
+            self._heard = now
+            if not self._receiving.has_room():
+                # It is we who are slow.
+                self._window_began, self._window_bytes = now, 0
         if now - self._heard > self._pace.idle_seconds:
             return 0.0
         if now - self._window_began > self._pace.idle_seconds:
@@ -203,6 +202,7 @@ class UploadStream:
     async def _finish(self, finish: pb.WriteFileRequest.Finish) -> None:
         caller = await self._check_again()
         claimed = convert.checksums_from_proto(finish.checksums)
+        fields.checksums(claimed, "finish.checksums")
         self._left = True
         finishing = asyncio.ensure_future(self._calls.wait(self._receiving.finish, claimed, finish.size_bytes, caller))
         while True:

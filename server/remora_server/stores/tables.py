@@ -321,7 +321,7 @@ _index(Workspaces, "workspaces_slug", Workspaces.slug, unique=True)
 _index(Users, "users_name", Users.workspace_id, Users.display_name, unique=True)
 _index(Keys, "keys_hash", Keys.key_hash, unique=True)
 _index(Projects, "projects_key", Projects.workspace_id, Projects.key, unique=True)
-_index(Issues, "issues_live_key", Issues.workspace_id, Issues.key, unique=True, where=Issues.delete_time.is_null())
+_index(Issues, "issues_key", Issues.workspace_id, Issues.key, unique=True)
 _index(Blobs, "blobs_key", Blobs.key, unique=True)
 _index(
     Attachments,
@@ -369,6 +369,7 @@ _index(
 )
 _index(Attachments, "attachments_all", Attachments.workspace_id, Attachments.create_time, Attachments.id)
 _index(Tickets, "tickets_page", Tickets.workspace_id, Tickets.create_time, Tickets.id)
+_index(Links, "links_all", Links.workspace_id, Links.create_time, Links.id)
 _index(Links, "links_page", Links.workspace_id, Links.subject_type, Links.subject_id, Links.create_time, Links.id)
 _index(Activities, "activities_page", Activities.workspace_id, Activities.seq)
 _index(

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sqlite3
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
@@ -30,11 +32,11 @@ class CallBrokenOffError(Exception):
     """A call on the writer ended by something that was meant to end a thread or a process."""
 
 
-class _BatchLostError(Exception):
+class BatchLostError(Exception):
     """The transaction ended under its calls; none of them has happened."""
 
 
-class _Job:
+class Job:
     """A call, and who waits for it."""
 
     __slots__ = ("call", "error", "loop", "result", "waiting")
@@ -54,12 +56,14 @@ class _Job:
 
     def settle(self) -> None:
         """Hand over the outcome; for an asyncio future, which may have been cancelled, on its own loop."""
-        if self.waiting.done():
-            return
-        if self.error is None:
-            self.waiting.set_result(self.result)
-        else:
-            self.waiting.set_exception(self.error)
+        if not self.waiting.done():
+            if self.error is None:
+                self.waiting.set_result(self.result)
+            else:
+                self.waiting.set_exception(self.error)
+        # The traceback of an error leads back here. That circle would keep all that the call holds, which may be
+        # megabytes of a refused request, until the collector comes by.
+        del self.call, self.error, self.result, self.waiting
 
 
 class Writer:
@@ -68,9 +72,11 @@ class Writer:
     def __init__(self, database: Database, *, batch_limit: int = BATCH_LIMIT) -> None:
         self._database = database
         self._batch_limit = batch_limit
-        self._queue: SimpleQueue[_Job | None] = SimpleQueue()
+        self._queue: SimpleQueue[Job | None] = SimpleQueue()
         self._entrance = threading.Lock()
         self._closed = False
+        self._turn = threading.Lock()  # Held while a transaction is open, here or in the event loop.
+        self._running_on: int | None = None  # The thread that runs calls in that transaction.
         self._listeners: list[Callable[[], None]] = []
         self._thread = threading.Thread(target=self._work, name="writer", daemon=True)
         self._thread.start()
@@ -80,25 +86,42 @@ class Writer:
 
         Within a call that runs already it becomes part of that one; if it raises, only what it did is undone.
         """
-        if threading.get_ident() == self._thread.ident:
+        if threading.get_ident() == self._running_on:
             return self._run_within(call)
         return self.submit(call).result()
 
     def submit(self, call: Callable[[], Result]) -> Future[Result]:
         """Queue `call`; the future gets its outcome once that is durable."""
         future: Future[Result] = Future()
-        self._put(_Job(call, future))
+        self.put(Job(call, future))
         return future
 
     def submit_to(
         self, call: Callable[[], Result], loop: asyncio.AbstractEventLoop, future: asyncio.Future[Result]
     ) -> None:
         """Queue `call` for a future of `loop`, which is woken once for all the futures of a batch."""
-        self._put(_Job(call, future, loop))
+        self.put(Job(call, future, loop))
 
     def on_commit(self, listener: Callable[[], None]) -> None:
         """Have `listener` called on the writer's thread after each commit that changed something; it must be quick."""
         self._listeners.append(listener)
+
+    def try_turn(self) -> bool:
+        """Take the right to open a transaction on another thread, unless somebody here has or waits for it."""
+        return not self._closed and self._queue.empty() and self._turn.acquire(blocking=False)
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Note that this thread, which has the turn, runs calls now: what they `run` becomes part of them."""
+        self._running_on = threading.get_ident()
+        try:
+            yield
+        finally:
+            self._running_on = None
+
+    def end_turn(self) -> None:
+        """Give back what `try_turn` took; any thread may."""
+        self._turn.release()
 
     def close(self) -> None:
         """Take nothing more, finish what is queued and end the thread."""
@@ -108,7 +131,8 @@ class Writer:
                 self._queue.put(None)
         self._thread.join()
 
-    def _put(self, job: _Job) -> None:
+    def put(self, job: Job) -> None:
+        """Queue a job; raise ShuttingDownError after `close`."""
         # Under the lock, so that nothing can be queued behind the last item, where nobody would ever look.
         with self._entrance:
             if self._closed:
@@ -126,19 +150,20 @@ class Writer:
             return going_on
         written = True
         try:
-            written = self._write(batch)
+            with self._turn, self.running():
+                written = self._write(batch)
         except BaseException as error:
             # Without this thread every later change would wait for ever.
             log.critical("the writer failed on a batch", exc_info=error)
             _refuse(batch, error)
         _settle(batch)
         if written:
-            self._tell_listeners()
+            self.tell_listeners()
         return going_on
 
-    def _next_batch(self) -> tuple[list[_Job], bool]:
+    def _next_batch(self) -> tuple[list[Job], bool]:
         """Wait for a job and take what else has come by now; False if that was all for ever."""
-        batch: list[_Job] = []
+        batch: list[Job] = []
         job = self._queue.get()
         while job is not None:
             if job.is_wanted():
@@ -151,7 +176,7 @@ class Writer:
                 return batch, True
         return batch, False
 
-    def _write(self, batch: Sequence[_Job]) -> bool:
+    def _write(self, batch: Sequence[Job]) -> bool:
         """Run a batch in one transaction, or else each of its calls in its own; tell whether anything may be new."""
         before = self._database.written()
         try:
@@ -163,7 +188,7 @@ class Writer:
             return True
         return self._database.written() != before
 
-    def _one_by_one(self, batch: Sequence[_Job]) -> None:
+    def _one_by_one(self, batch: Sequence[Job]) -> None:
         for place, job in enumerate(batch):
             try:
                 self._database.begin()
@@ -177,7 +202,7 @@ class Writer:
                 if job.error is None:
                     _refuse([job], error)
 
-    def _finish(self, batch: Sequence[_Job]) -> None:
+    def _finish(self, batch: Sequence[Job]) -> None:
         """Run calls in the transaction that was begun, and commit it.
 
         Savepoints around every call would cost as much as its own statements, so they are used only in a second
@@ -195,20 +220,10 @@ class Writer:
             self._roll_back()
             raise
 
-    def _run(self, job: _Job) -> bool:
-        """Run a call; tell whether the transaction is as if it had succeeded, or had not been there."""
-        database = self._database
-        before = database.written()
-        job.result = job.error = None
-        try:
-            job.result = job.call()
-        except BaseException as error:  # noqa: BLE001 - it is the caller's, and must not end this thread.
-            job.error = _presentable(error)
-        if not database.in_transaction():
-            raise _BatchLostError
-        return job.error is None or database.written() == before
+    def _run(self, job: Job) -> bool:
+        return run_job(self._database.connection(), job)
 
-    def _run_in_savepoint(self, job: _Job) -> None:
+    def _run_in_savepoint(self, job: Job) -> None:
         self._database.command("SAVEPOINT call")
         self._run(job)
         if job.error is not None:
@@ -236,7 +251,8 @@ class Writer:
             log.warning("the writer gave up its connection (%r)", error)
             self._database.drop_connection()
 
-    def _tell_listeners(self) -> None:
+    def tell_listeners(self) -> None:
+        """Tell that something may be new."""
         for listener in self._listeners:
             try:
                 listener()
@@ -244,15 +260,28 @@ class Writer:
                 log.exception("a listener of the writer failed")
 
 
-def _refuse(batch: Sequence[_Job], error: BaseException) -> None:
+def run_job(connection: sqlite3.Connection, job: Job) -> bool:
+    """Run a call in the open transaction; tell whether that is as if the call had succeeded, or had not been there."""
+    before = connection.total_changes
+    job.result = job.error = None
+    try:
+        job.result = job.call()
+    except BaseException as error:  # noqa: BLE001 - it is the caller's, and must not end this thread.
+        job.error = _presentable(error)
+    if not connection.in_transaction:
+        raise BatchLostError
+    return job.error is None or connection.total_changes == before
+
+
+def _refuse(batch: Sequence[Job], error: BaseException) -> None:
     for job in batch:
         job.result = None
         job.error = error if isinstance(error, RemoraError) else StorageUnavailableError()
 
 
-def _settle(batch: Sequence[_Job]) -> None:
+def _settle(batch: Sequence[Job]) -> None:
     """Hand over all outcomes, waking each loop once."""
-    by_loop: dict[asyncio.AbstractEventLoop, list[_Job]] = {}
+    by_loop: dict[asyncio.AbstractEventLoop, list[Job]] = {}
     for job in batch:
         if job.loop is None:
             job.settle()
@@ -265,7 +294,7 @@ def _settle(batch: Sequence[_Job]) -> None:
             log.warning("%d outcomes came after their event loop was closed", len(jobs))
 
 
-def _settle_all(jobs: Sequence[_Job]) -> None:
+def _settle_all(jobs: Sequence[Job]) -> None:
     for job in jobs:
         job.settle()
 

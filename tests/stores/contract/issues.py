@@ -39,7 +39,7 @@ class IssueContract:
         assert store.issue("wks_other", issue.id) is store.issue_by_key("wks_other", "ENG-1") is None
 
     def test_one_live_issue_per_key(self, store: MetadataStore, acme: Tenant) -> None:
-        """A key is taken while its issue lives, in its workspace only."""
+        """A key has one issue in its workspace; a deleted one comes back with new facts under its old id."""
         first, second = acme.issue(), acme.issue()
         store.find_or_add_issue(first)
         assert store.find_or_add_issue(second) == (first, False)
@@ -47,7 +47,10 @@ class IssueContract:
         gone = replace(first, delete_time=NOW + 1, version=2)
         store.update_issue(gone)
         assert store.issue(acme.id, first.id) is store.issue_by_key(acme.id, "ENG-1") is None
-        assert store.find_or_add_issue(second) == (second, True)
+        back = replace(second, id=first.id, version=3)
+        assert store.find_or_add_issue(second) == (back, True)
+        assert store.issue_by_key(acme.id, "ENG-1") == back
+        assert store.find_or_add_issue(second) == (back, False)
 
     def test_issues_update(self, store: MetadataStore, acme: Tenant) -> None:
         """All fields can change, the assignees with them."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import peewee
 
@@ -56,8 +57,13 @@ def _issue_id_by_key(workspace_id: Slot, key: Slot) -> Query:
     )
 
 
+@kept
+def _any_by_key(workspace_id: Slot, key: Slot) -> Query:
+    return Issues.select(*ISSUE).where(Issues.workspace_id == workspace_id, Issues.key == key)
+
+
 class IssueRows(Rows):
-    """Issues, the live ones of which have distinct keys."""
+    """Issues, which have distinct keys. A deleted one keeps its row, since what hung on it still does."""
 
     def issue(self, workspace_id: str, issue_id: str) -> Issue | None:
         """Find a live issue by id."""
@@ -75,13 +81,18 @@ class IssueRows(Rows):
         return None if row is None else str(row[0])
 
     def find_or_add_issue(self, new: Issue) -> tuple[Issue, bool]:
-        """Return the live issue with this key and whether it is `new`."""
+        """Return the live issue with this key and whether it is `new`; a deleted one becomes it, under its old id."""
         values = (new.id, new.workspace_id, new.create_time, *_mutable(new))
-        row, added = self._find_or_add(_issue_by_key, (new.workspace_id, new.key), ADD_ISSUE, values)
-        if not added:
-            return _issue(row), False
-        self._assign(new)
-        return new, True
+        row, added = self._find_or_add(_any_by_key, (new.workspace_id, new.key), ADD_ISSUE, values)
+        if added:
+            self._assign(new)
+            return new, True
+        found = _issue(row)
+        if found.delete_time is None:
+            return found, False
+        revived = replace(new, id=found.id, create_time=found.create_time, version=found.version + 1)
+        self.update_issue(revived)
+        return revived, True
 
     def update_issue(self, changed: Issue) -> None:
         """Write all fields of an issue."""

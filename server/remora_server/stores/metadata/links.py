@@ -85,11 +85,9 @@ class LinkRows(Rows):
 
     def list_links(self, query: LinkQuery, after: Position | None, limit: int) -> Sequence[Link]:
         """Return links by (create_time, id) downwards."""
-        tests = [
-            Links.workspace_id == query.workspace_id,
-            Links.subject_type == query.subject_type,
-            Links.subject_id == query.subject_id,
-        ]
+        tests = [Links.workspace_id == query.workspace_id]
+        if query.subject_type:
+            tests += [Links.subject_type == query.subject_type, Links.subject_id == query.subject_id]
         if after is not None:
             tests.append(before(Links.create_time, Links.id, after))
         newest_first = (Links.create_time.desc(), Links.id.desc())

@@ -40,7 +40,7 @@ CREATE TABLE issues (
   completed {BOOL} NOT NULL, metadata TEXT NOT NULL, create_time {INT} NOT NULL, update_time {INT} NOT NULL,
   delete_time {INT}, version {INT} NOT NULL
 );
-CREATE UNIQUE INDEX issues_live_key ON issues (workspace_id, key) WHERE delete_time IS NULL;
+CREATE UNIQUE INDEX issues_key ON issues (workspace_id, key);
 CREATE INDEX issues_page ON issues (workspace_id, create_time, id);
 CREATE INDEX issues_parent ON issues (parent_issue_id);
 CREATE TABLE issue_assignees (
@@ -107,6 +107,7 @@ CREATE TABLE links (
   version {INT} NOT NULL
 );
 CREATE UNIQUE INDEX links_url ON links (workspace_id, subject_type, subject_id, url_key);
+CREATE INDEX links_all ON links (workspace_id, create_time, id);
 CREATE INDEX links_page ON links (workspace_id, subject_type, subject_id, create_time, id);
 CREATE TABLE activities (
   seq {SEQ}, id TEXT NOT NULL, type TEXT NOT NULL, workspace_id TEXT NOT NULL, subject_type TEXT NOT NULL,

@@ -1,0 +1,140 @@
+"""Changes of an event loop, run on the loop's own thread; only their commits, which wait for the disk, run beside it.
+
+Python runs one thread at a time, and SQLite lets go of that right in every statement. With the statements on another
+thread a busy loop takes the right away each time, and at 64 callers half of the processor's time went into handing it
+over. A change costs the loop some fifty microseconds; what takes longer, finds the database locked or fails half-way
+goes to the writer's thread. For SQLite only: a statement of PostgreSQL waits for the network.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from queue import SimpleQueue
+from typing import TypeVar
+
+from remora_server.stores.database import Database
+from remora_server.stores.writer import BATCH_LIMIT, Job, Writer, run_job
+
+Result = TypeVar("Result")
+
+log = logging.getLogger(__name__)
+
+
+class LoopWriter:
+    """Takes changes on one event loop, in the order of their coming."""
+
+    def __init__(self, database: Database, writer: Writer) -> None:
+        self._database = database
+        self._writer = writer
+        self._gathered: list[Job] = []
+        self._is_scheduled = False
+        self._is_committing = False
+        self._is_patient = True
+        self._commits: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._commit_all, name="commit", daemon=True)
+        self._thread.start()
+
+    def submit_to(
+        self, call: Callable[[], Result], loop: asyncio.AbstractEventLoop, future: asyncio.Future[Result]
+    ) -> None:
+        """Run `call` with the others of this turn of the loop; `future` gets its outcome once that is durable."""
+        self._gathered.append(Job(call, future, loop))
+        if not self._is_scheduled and not self._is_committing:
+            self._is_scheduled = True
+            loop.call_soon(self._run_gathered, loop)
+
+    def close(self) -> None:
+        """Finish the commit that is under way and end the thread."""
+        self._commits.put(None)
+        self._thread.join()
+
+    def _run_gathered(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._is_scheduled = False
+        batch, self._gathered = self._gathered[:BATCH_LIMIT], self._gathered[BATCH_LIMIT:]
+        batch = [job for job in batch if job.is_wanted()]
+        if batch and not self._run(batch, loop):
+            for job in batch:
+                self._pass_on(job)
+        if self._gathered and not self._is_committing:
+            self._is_scheduled = True
+            loop.call_soon(self._run_gathered, loop)
+
+    def _run(self, batch: Sequence[Job], loop: asyncio.AbstractEventLoop) -> bool:
+        """Run a batch here up to its commit; False, and nothing has happened, if the other thread must do it."""
+        database = self._database
+        if not self._writer.try_turn():
+            return False
+        try:
+            if self._is_patient:
+                database.command("PRAGMA busy_timeout = 0")
+                self._is_patient = False
+            connection = database.connection()
+            before = connection.total_changes
+            database.begin()
+            with self._writer.running():
+                done = all(run_job(connection, job) for job in batch)
+            if not done:
+                database.command("ROLLBACK")
+                self._writer.end_turn()
+                return False
+        except Exception as error:  # noqa: BLE001 - whatever it was, the writer's thread knows how to go on.
+            log.debug("a batch of %d goes to the writer (%r)", len(batch), error)
+            self._give_up()
+            return False
+        self._is_committing = True
+        changed = connection.total_changes != before
+
+        def commit() -> None:
+            try:
+                connection.execute("COMMIT")
+            except Exception as error:  # noqa: BLE001 - as above.
+                log.warning("a batch of %d was not committed (%r); the writer tries again", len(batch), error)
+                loop.call_soon_threadsafe(self._failed, batch, loop)
+            else:
+                self._writer.end_turn()
+                loop.call_soon_threadsafe(self._committed, batch, loop)
+                if changed:
+                    self._writer.tell_listeners()
+
+        self._commits.put(commit)
+        return True
+
+    def _committed(self, batch: Sequence[Job], loop: asyncio.AbstractEventLoop) -> None:
+        self._is_committing = False
+        for job in batch:
+            job.settle()
+        if self._gathered and not self._is_scheduled:
+            self._is_scheduled = True
+            loop.call_soon(self._run_gathered, loop)
+
+    def _failed(self, batch: Sequence[Job], loop: asyncio.AbstractEventLoop) -> None:
+        self._give_up()
+        for job in batch:
+            self._pass_on(job)
+        self._committed((), loop)
+
+    def _give_up(self) -> None:
+        """End a transaction that went wrong, with its connection if need be."""
+        try:
+            if self._database.in_transaction():
+                self._database.command("ROLLBACK")
+        except Exception as error:  # noqa: BLE001 - a connection that can't even do this is of no use.
+            log.warning("the event loop gave up its connection (%r)", error)
+            self._database.drop_connection()
+            self._is_patient = True
+        finally:
+            self._writer.end_turn()
+
+    def _pass_on(self, job: Job) -> None:
+        try:
+            self._writer.put(job)
+        except Exception as refusal:  # noqa: BLE001 - the writer is closed, and the caller hears of that.
+            job.error = refusal
+            job.settle()
+
+    def _commit_all(self) -> None:
+        while (commit := self._commits.get()) is not None:
+            commit()
