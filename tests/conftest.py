@@ -16,7 +16,7 @@ _numbers = itertools.count(1)
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    """A server shared by the tests of one worker; they keep to issues and users of their own."""
+    """Share a server among the tests of one worker; they keep to issues and users of their own."""
     running = RunningServer(tmp_path_factory.mktemp("shared") / "data").start()
     yield running
     running.signal(signal.SIGKILL)
@@ -47,5 +47,5 @@ def start_server(tmp_path: Path) -> Iterator[Callable[..., RunningServer]]:
 
 @pytest.fixture
 def new_issue() -> str:
-    """A key that no other test uses."""
+    """Make a key that no other test uses."""
     return f"TEST-{next(_numbers)}"

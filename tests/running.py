@@ -76,7 +76,7 @@ class RunningServer:
         return int(self.address.rpartition(":")[2])
 
     def log(self) -> str:
-        """What the server wrote to standard error."""
+        """Return what the server wrote to standard error."""
         return self._log_path.read_text()
 
     @property

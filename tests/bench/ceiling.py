@@ -18,13 +18,13 @@ async def _serve() -> None:
     stored = file_service_pb2.UploadFileResponse()
     stored.file.CopyFrom(upserted.attachment.file)
 
-    async def upsert(_request: Any, _context: Any) -> attachment_service_pb2.UpsertAttachmentResponse:  # noqa: ANN401
+    async def upsert(_request: Any, _context: Any) -> attachment_service_pb2.UpsertAttachmentResponse:
         return attachment_service_pb2.UpsertAttachmentResponse.FromString(upserted.SerializeToString())
 
-    async def upload(_request: Any, _context: Any) -> file_service_pb2.UploadFileResponse:  # noqa: ANN401
+    async def upload(_request: Any, _context: Any) -> file_service_pb2.UploadFileResponse:
         return stored
 
-    async def discard(_requests: Any, context: Any) -> None:  # noqa: ANN401
+    async def discard(_requests: Any, context: Any) -> None:
         received = 0
         while isinstance(message := await context.read(), file_service_pb2.WriteFileRequest):
             received += len(message.chunk.data.content)

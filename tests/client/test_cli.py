@@ -25,7 +25,7 @@ PROGRAM = Path(sys.executable).with_name("remora")
 COMMANDS = ["put", "get", "ls", "attach", "rm", "links add", "links ls", "links rm", "activity", "watch", "tickets"]
 
 
-def start(fake: FakeServer | None, *arguments: str, **options: Any) -> subprocess.Popen[bytes]:  # noqa: ANN401
+def start(fake: FakeServer | None, *arguments: str, **options: Any) -> subprocess.Popen[bytes]:
     """Start the program with settings for the fake server in its environment."""
     environment = dict(os.environ)
     if fake is not None:
@@ -34,7 +34,7 @@ def start(fake: FakeServer | None, *arguments: str, **options: Any) -> subproces
     return subprocess.Popen([PROGRAM, *arguments], env=environment, **(given | options))
 
 
-def run(fake: FakeServer | None, *arguments: str, **options: Any) -> tuple[int, str, str]:  # noqa: ANN401
+def run(fake: FakeServer | None, *arguments: str, **options: Any) -> tuple[int, str, str]:
     """Run the program to its end; return its exit code, output and messages."""
     content = options.pop("content", None)
     with start(fake, *arguments, **options) as child:

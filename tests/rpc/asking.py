@@ -51,7 +51,7 @@ def outcome_of(call: Callable[[], object]) -> grpc.StatusCode:
     return grpc.StatusCode.OK
 
 
-def reason_of(status: Any) -> str:  # noqa: ANN401 - google.rpc's stubs are not typed
+def reason_of(status: Any) -> str:
     """Return the reason of a failed item of a batch."""
     info = error_details_pb2.ErrorInfo()
     assert status.details[0].Unpack(info)
@@ -77,7 +77,7 @@ def values(**metadata: str | float) -> dict[str, common_pb2.MetadataValue]:
     return made
 
 
-def card(key: str, url: str, **fields: Any) -> attachment_pb2.Attachment:  # noqa: ANN401 - fields of a message
+def card(key: str, url: str, **fields: Any) -> attachment_pb2.Attachment:
     """Return an attachment of a URL to an issue, as a caller writes it."""
     return attachment_pb2.Attachment(**{"workspace_id": WORKSPACE, "subject": issue(key), "url": url, **fields})
 
@@ -87,7 +87,7 @@ def upsert_request(
     url: str,
     *,
     mask: Iterable[str] = (),
-    **fields: Any,  # noqa: ANN401 - as above
+    **fields: Any,
 ) -> pb.UpsertAttachmentRequest:
     """Return the request that wants a URL on an issue; fields of the request and of the attachment alike."""
     own = {name: fields.pop(name) for name in ("mode", "etag", "attachment_id", "request_id") if name in fields}
@@ -102,20 +102,20 @@ def upsert(
     url: str,
     *,
     mask: Iterable[str] = (),
-    **fields: Any,  # noqa: ANN401 - as above
+    **fields: Any,
 ) -> pb.UpsertAttachmentResponse:
     """Upsert a URL on an issue."""
     return api.attachments.UpsertAttachment(upsert_request(key, url, mask=mask, **fields))
 
 
-def create(api: Api, key: str, url: str, **fields: Any) -> attachment_pb2.Attachment:  # noqa: ANN401 - as above
+def create(api: Api, key: str, url: str, **fields: Any) -> attachment_pb2.Attachment:
     """Create an attachment of a URL."""
     own = {name: fields.pop(name) for name in ("attachment_id", "request_id") if name in fields}
     request = pb.CreateAttachmentRequest(attachment=card(key, url, **fields), **own)
     return api.attachments.CreateAttachment(request).attachment
 
 
-def attach(api: Api, key: str, file_id: str, **fields: Any) -> attachment_pb2.Attachment:  # noqa: ANN401 - as above
+def attach(api: Api, key: str, file_id: str, **fields: Any) -> attachment_pb2.Attachment:
     """Hang a file on an issue."""
     wanted = attachment_pb2.Attachment(workspace_id=WORKSPACE, subject=issue(key), file_id=file_id, **fields)
     return api.attachments.CreateAttachment(pb.CreateAttachmentRequest(attachment=wanted)).attachment
@@ -131,7 +131,7 @@ def delete(api: Api, attachment_id: str) -> attachment_pb2.Attachment:
     return api.attachments.DeleteAttachment(pb.DeleteAttachmentRequest(attachment_id=attachment_id)).attachment
 
 
-def listed(api: Api, key: str, **options: Any) -> Sequence[attachment_pb2.Attachment]:  # noqa: ANN401 - as above
+def listed(api: Api, key: str, **options: Any) -> Sequence[attachment_pb2.Attachment]:
     """Return one page of an issue's attachments."""
     request = pb.ListAttachmentsRequest(workspace_id=WORKSPACE, subject=issue(key), **options)
     return api.attachments.ListAttachments(request).attachments
@@ -146,7 +146,7 @@ def upload(api: Api, name: str = "a.txt", data: bytes | None = None, key: str = 
     return api.files.UploadFile(request).file
 
 
-def events(api: Api, key: str = "", **options: Any) -> list[activity_pb2.Activity]:  # noqa: ANN401 - as above
+def events(api: Api, key: str = "", **options: Any) -> list[activity_pb2.Activity]:
     """Return all activities, of one issue if it is named, oldest first."""
     request = activity_pb.ListActivitiesRequest(
         workspace_id=WORKSPACE, order=activity_pb.ACTIVITY_ORDER_OCCUR_TIME_ASC, **options

@@ -96,7 +96,7 @@ def prepare(api: Api, workspace: str) -> Names:
     key = f"EVERY-{next(_numbers)}-{os.urandom(3).hex()}"
     subject = common_pb2.Subject(type="issue", key=key)
 
-    def upload(name: str, **options: Any) -> file.UploadFileResponse:  # noqa: ANN401 - fields of a message
+    def upload(name: str, **options: Any) -> file.UploadFileResponse:
         spec = file_pb2.FileSpec(name=name)
         request = file.UploadFileRequest(workspace_id=workspace, spec=spec, data=os.urandom(8), **options)
         return api.files.UploadFile(request)
@@ -175,7 +175,7 @@ def _spec() -> file_pb2.FileSpec:
     )
 
 
-def _wanted(names: Names, **fields: Any) -> attachment_pb2.Attachment:  # noqa: ANN401 - fields of a message
+def _wanted(names: Names, **fields: Any) -> attachment_pb2.Attachment:
     target = {"url": f"https://example.com/{next(_numbers)}"} if "file_id" not in fields else {}
     return attachment_pb2.Attachment(
         workspace_id=names.workspace, subject=names.subject, title="t", **{**target, **fields}

@@ -41,7 +41,7 @@ Message = pb.WatchActivitiesResponse
 
 
 @contextmanager
-def watching(api: Api, **options: Any) -> Iterator[Iterator[Message]]:  # noqa: ANN401 - fields of a message
+def watching(api: Api, **options: Any) -> Iterator[Iterator[Message]]:
     """Watch, and give up at the end; the deadline only keeps a broken watch from lasting for ever."""
     stream = api.activity.WatchActivities(pb.WatchActivitiesRequest(workspace_id=WORKSPACE, **options), timeout=100)
     try:

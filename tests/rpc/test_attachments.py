@@ -41,7 +41,7 @@ UNCHANGED, STALE = common_pb2.OUTCOME_UNCHANGED, common_pb2.OUTCOME_STALE
 CODE = grpc.StatusCode
 
 
-def update(api: Api, attachment_id: str, *mask: str, **fields: Any) -> attachment_pb2.Attachment:  # noqa: ANN401 - fields of a message
+def update(api: Api, attachment_id: str, *mask: str, **fields: Any) -> attachment_pb2.Attachment:
     """Update an attachment."""
     request = pb.UpdateAttachmentRequest(
         attachment=attachment_pb2.Attachment(id=attachment_id, **fields),
@@ -385,7 +385,7 @@ class TestRepeats:
 class TestBatchUpsert:
     """Up to a hundred upserts, each by itself."""
 
-    def call(self, api: Api, *requests: pb.UpsertAttachmentRequest, **fields: Any) -> pb.BatchUpsertAttachmentsResponse:  # noqa: ANN401 - fields of a message
+    def call(self, api: Api, *requests: pb.UpsertAttachmentRequest, **fields: Any) -> pb.BatchUpsertAttachmentsResponse:
         """Send a batch."""
         return api.attachments.BatchUpsertAttachments(
             pb.BatchUpsertAttachmentsRequest(workspace_id=WORKSPACE, requests=requests, **fields)
@@ -623,7 +623,7 @@ class TestGet:
 class TestLookup:
     """Finding a URL on any subject."""
 
-    def lookup(self, api: Api, url: str, **options: Any) -> pb.LookupAttachmentsResponse:  # noqa: ANN401 - fields of a message
+    def lookup(self, api: Api, url: str, **options: Any) -> pb.LookupAttachmentsResponse:
         """Look a URL up."""
         return api.attachments.LookupAttachments(
             pb.LookupAttachmentsRequest(workspace_id=WORKSPACE, url=url, **options)

@@ -47,7 +47,7 @@ def batch_read(api: Api, *file_ids: str) -> list[pb.BatchReadFilesResult]:
 
 @pytest.mark.parametrize("size", [10 * KIB, 2 * MIB + 3])
 def test_every_range_gives_its_bytes(api: Api, size: int) -> None:
-    """A range is what Python calls data[offset:][:limit]; negative offsets count from the end; limit 0 is to the end."""
+    """A range is what Python calls data[offset:][:limit]; a negative offset counts from the end; limit 0 is to the end."""
     file, data = large(api, size)
     assert read(api, file.id) == data
     edges = [0, 1, MIB - 1, MIB, MIB + 1, size - 1, size]

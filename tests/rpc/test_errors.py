@@ -71,7 +71,7 @@ def _file_in_use(api: Api, key: str) -> object:
     return api.files.DeleteFile(file_pb.DeleteFileRequest(file_id=file.id))
 
 
-def _upload(api: Api, data: bytes = b"x", **spec: Any) -> object:  # noqa: ANN401 - fields of a message
+def _upload(api: Api, data: bytes = b"x", **spec: Any) -> object:
     wanted = file_pb2.FileSpec(name="a.txt", **spec)
     return api.files.UploadFile(file_pb.UploadFileRequest(workspace_id=WORKSPACE, spec=wanted, data=data))
 
@@ -95,7 +95,7 @@ def _cancelled(api: Api) -> object:
     return api.files.CreateFile(file_pb.CreateFileRequest(upload_ticket_id=pending, size_bytes=0))
 
 
-def _read(api: Api, **fields: Any) -> object:  # noqa: ANN401 - fields of a message
+def _read(api: Api, **fields: Any) -> object:
     return list(api.files.ReadFile(file_pb.ReadFileRequest(file_id=upload(api).id, **fields)))
 
 

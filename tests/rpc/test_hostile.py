@@ -81,7 +81,7 @@ def blobs_and_more(server: RunningServer) -> set[str]:
     return {str(path.relative_to(server.data.parent)) for path in server.data.parent.rglob("*")}
 
 
-def raw(server: RunningServer, method: str, body: bytes, **options: Any) -> bytes:  # noqa: ANN401 - options of a call
+def raw(server: RunningServer, method: str, body: bytes, **options: Any) -> bytes:
     """Send bytes as they are, as the body of one message."""
     metadata = [("authorization", f"Bearer {server.ready['key']}"), *options.pop("metadata", [])]
     with grpc.insecure_channel(server.address, options.pop("channel", None)) as channel:
@@ -275,7 +275,7 @@ class TestMessages:
         lives(server)
 
 
-def hostile_values(field: Any) -> Iterator[Any]:  # noqa: ANN401 - two classes of descriptors, of which one is private
+def hostile_values(field: Any) -> Iterator[Any]:
     """Return values for one field that no honest caller would send."""
     kind = field.type
     if kind == FieldDescriptor.TYPE_STRING:
@@ -307,7 +307,7 @@ def mutations(message: Message) -> Iterator[Message]:
                 yield _changed(message, place, change)
 
 
-def changes(field: Any) -> Iterator[Change]:  # noqa: ANN401 - as above
+def changes(field: Any) -> Iterator[Change]:
     """Return what may be done to one field of a message."""
     inner = field.message_type
     if inner is None:
@@ -329,7 +329,7 @@ def changes(field: Any) -> Iterator[Change]:  # noqa: ANN401 - as above
                     yield partial(_set_within, name=field.name, field=within, value=value)
 
 
-def _metadata_of_all_sorts(found: Any) -> None:  # noqa: ANN401 - a map of a message
+def _metadata_of_all_sorts(found: Any) -> None:
     for key in ("", "\0", "x" * 200, "ä\n"):
         found[key].int_value = 1
     found["nan"].double_value = float("nan")
@@ -337,7 +337,7 @@ def _metadata_of_all_sorts(found: Any) -> None:  # noqa: ANN401 - a map of a mes
     found["text"].string_value = "\0"
 
 
-def _metadata_that_is_large(found: Any) -> None:  # noqa: ANN401 - as above
+def _metadata_that_is_large(found: Any) -> None:
     for number in range(3000):
         found[f"k{number}"].string_value = "x" * 500
 
@@ -420,11 +420,11 @@ def _changed(message: Message, place: int, change: Callable[[Any], object]) -> M
     return copy
 
 
-def _set_within(message: Any, name: str, field: Any, value: Any) -> None:  # noqa: ANN401 - any field
+def _set_within(message: Any, name: str, field: Any, value: Any) -> None:
     _set(getattr(message, name), field, value)
 
 
-def _set(message: Any, field: Any, value: Any) -> None:  # noqa: ANN401 - any field
+def _set(message: Any, field: Any, value: Any) -> None:
     if field.is_repeated:
         del getattr(message, field.name)[:]
         getattr(message, field.name).extend([value] * (1000 if value == "_" else 1))

@@ -20,14 +20,14 @@ CODE = grpc.StatusCode
 URL = "https://example.com/1"
 
 
-def push_request(key: str, *mask: str, **fields: Any) -> pb.UpsertIssueRequest:  # noqa: ANN401 - fields of a message
+def push_request(key: str, *mask: str, **fields: Any) -> pb.UpsertIssueRequest:
     """Return the request that makes an issue known."""
     own = {name: fields.pop(name) for name in ("request_id",) if name in fields}
     wanted = issue_pb2.Issue(**{"workspace_id": WORKSPACE, "key": key, **fields})
     return pb.UpsertIssueRequest(issue=wanted, update_mask=FieldMask(paths=mask) if mask else None, **own)
 
 
-def push(api: Api, key: str, *mask: str, **fields: Any) -> pb.UpsertIssueResponse:  # noqa: ANN401 - as above
+def push(api: Api, key: str, *mask: str, **fields: Any) -> pb.UpsertIssueResponse:
     """Make an issue known."""
     return api.issues.UpsertIssue(push_request(key, *mask, **fields))
 

@@ -18,12 +18,12 @@ URL = "https://example.com/a"
 CODE = grpc.StatusCode
 
 
-def link_request(key: str, url: str = URL, **fields: Any) -> pb.CreateLinkRequest:  # noqa: ANN401 - fields of a message
+def link_request(key: str, url: str = URL, **fields: Any) -> pb.CreateLinkRequest:
     """Return the request that wants a link on an issue."""
     return pb.CreateLinkRequest(**{"workspace_id": WORKSPACE, "subject": issue(key), "url": url, **fields})
 
 
-def create(api: Api, key: str, url: str = URL, **fields: Any) -> pb.CreateLinkResponse:  # noqa: ANN401 - as above
+def create(api: Api, key: str, url: str = URL, **fields: Any) -> pb.CreateLinkResponse:
     """Create a link."""
     return api.links.CreateLink(link_request(key, url, **fields))
 
@@ -33,13 +33,13 @@ def get(api: Api, link_id: str) -> link_pb2.Link:
     return api.links.GetLink(pb.GetLinkRequest(link_id=link_id)).link
 
 
-def listed(api: Api, key: str, **options: Any) -> list[link_pb2.Link]:  # noqa: ANN401 - as above
+def listed(api: Api, key: str, **options: Any) -> list[link_pb2.Link]:
     """Return one page of an issue's links."""
     request = pb.ListLinksRequest(workspace_id=WORKSPACE, subject=issue(key), **options)
     return list(api.links.ListLinks(request).links)
 
 
-def update(api: Api, link_id: str, *mask: str, **fields: Any) -> link_pb2.Link:  # noqa: ANN401 - as above
+def update(api: Api, link_id: str, *mask: str, **fields: Any) -> link_pb2.Link:
     """Update a link."""
     wanted = link_pb2.Link(id=link_id, **fields)
     request = pb.UpdateLinkRequest(link=wanted, update_mask=FieldMask(paths=mask) if mask else None)

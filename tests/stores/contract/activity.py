@@ -58,7 +58,7 @@ class ActivityContract:
         store.add_activity(Tenant(store, "beta").activity())
         places = {one.id: place for place, one in enumerate(made)}
 
-        def listed(**fields: Any) -> list[int]:  # noqa: ANN401 - the fields of the query.
+        def listed(**fields: Any) -> list[int]:
             query = ActivityQuery(acme.id, **fields)
             found = walk(lambda after, limit: store.list_activities(query, after, limit), lambda x: (x.seq,), size=2)
             assert store.count_activities(query) == len(found)

@@ -141,7 +141,7 @@ class AttachmentContract:
         names = {one.id: name for name, one in made.items()}
         on_one: dict[str, Any] = {"subject_type": "issue", "subject_id": subject().id, "order": "CREATE_TIME_ASC"}
 
-        def listed(**fields: Any) -> list[str]:  # noqa: ANN401 - the fields of the query.
+        def listed(**fields: Any) -> list[str]:
             query = AttachmentQuery(acme.id, **fields)
             found = store.list_attachments(query, None, 99)
             assert store.count_attachments(query) == len(found)

@@ -84,7 +84,7 @@ class FileContract:
         store.find_or_add_attachment(acme.held(subject(), made["left"], delete_time=NOW))
         names = {file.id: name for name, file in made.items()}
 
-        def listed(**fields: Any) -> list[str]:  # noqa: ANN401 - the fields of the query.
+        def listed(**fields: Any) -> list[str]:
             query = FileQuery(acme.id, **fields)
             found = walk(
                 lambda after, limit: store.list_files(query, after, limit), lambda x: (x.create_time, x.id), size=2

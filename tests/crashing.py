@@ -1,0 +1,180 @@
+"""A server that is killed, or stops for a while, at a chosen point: `python -m tests.crashing POINT serve ...`.
+
+Points at which it is killed, each the first time that it is reached by an upload:
+
+- staged: half-way through writing a piece to the staged file
+- put: half-way through writing a file that came in one piece
+- blob: the bytes are in their final place, nothing was told to the database
+- row: the rows are written, the transaction is not committed
+- answer: the transaction is committed, the client has not been told
+
+Points at which it is held until the test lets it go on (see `HeldServer`):
+
+- hold-stage: before a staged file is opened
+- hold-open: before a blob is opened for reading
+- hold-row: while rows are written
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from remora_server import __main__, app
+from remora_server.core.intake import Intake, Taken
+from remora_server.core.ports import BlobReader, Staged
+from remora_server.stores import blobs_local
+from remora_server.stores.blobs_local import LocalBlobs
+from remora_server.stores.database import Database
+from remora_server.stores.staged_file import StagedFile
+from tests.running import RunningServer
+
+ROOT = Path(__file__).parents[1]
+FOLDER = "CRASHING_FOLDER"
+CRASHES = ("staged", "put", "blob", "row", "answer")
+
+
+class CrashingServer(RunningServer):
+    """A server with a point of no return."""
+
+    def __init__(self, data: Path, point: str, *options: str, environment: Mapping[str, str] | None = None) -> None:
+        path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
+        super().__init__(data, *options, environment={"PYTHONPATH": path, **(environment or {})})
+        self._point = point
+
+    def start(self, *, grpc_port: int = 0) -> RunningServer:
+        """Start, and return once both ports answer."""
+        where = ["--data", str(self.data), "--grpc-port", str(grpc_port), "--http-port", "0"]
+        program = [sys.executable, "-m", "tests.crashing", self._point, "serve", "--dev", "--json"]
+        with self._log_path.open("a") as log:
+            self._process = subprocess.Popen(
+                [*program, *where, *self.options], stdout=subprocess.PIPE, stderr=log, text=True, env=self.environment
+            )
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        assert line, f"the server did not start: {self.log()}"
+        self.ready = json.loads(line)
+        return self
+
+    def recovered(self) -> RunningServer:
+        """Start an ordinary server on the same data, once this one has died at its point."""
+        assert self.wait() == -signal.SIGKILL
+        return RunningServer(self.data, *self.options).start()
+
+
+class HeldServer(CrashingServer):
+    """A server that stops at a point until it is let go."""
+
+    def __init__(self, data: Path, point: str, *options: str) -> None:
+        folder = data.parent / f"{data.name}-hold"
+        folder.mkdir()
+        self._reached, self._go = folder / "reached", folder / "go"
+        for pipe in (self._reached, self._go):
+            os.mkfifo(pipe)
+        super().__init__(data, f"hold-{point}", *options, environment={FOLDER: str(folder)})
+
+    def wait_held(self) -> None:
+        """Wait until the point is reached."""
+        self._reached.read_bytes()
+
+    def let_go(self) -> None:
+        """Let the server go on."""
+        self._go.write_bytes(b"")
+
+
+POINT = ""
+_done = False
+
+
+def _reach(point: str) -> None:
+    """Break here, if this is the point."""
+    global _done  # noqa: PLW0603 - a process breaks once
+    if point != POINT or _done:
+        return
+    _done = True
+    if point in CRASHES:
+        os.kill(os.getpid(), signal.SIGKILL)
+    folder = Path(os.environ[FOLDER])
+    # Opening a pipe waits for its other end.
+    (folder / "reached").write_bytes(b"")
+    (folder / "go").read_bytes()
+
+
+class BreakingBlobs(LocalBlobs):
+    """Breaks around every step of a blob."""
+
+    def stage(self, name: str, keep_bytes: int) -> Staged:
+        """Open staged bytes, later."""
+        _reach("hold-stage")
+        return super().stage(name, keep_bytes)
+
+    def commit(self, name: str) -> str:
+        """Commit, and no more."""
+        location = super().commit(name)
+        _reach("blob")
+        return location
+
+    def put(self, name: str, data: bytes) -> str:
+        """Keep half of a blob, or the blob and no more."""
+        if POINT == "put":
+            super().put(name, data[: len(data) // 2])
+            _reach("put")
+        location = super().put(name, data)
+        _reach("blob")
+        return location
+
+    def open(self, location: str) -> BlobReader:
+        """Open a blob, later."""
+        _reach("hold-open")
+        return super().open(location)
+
+
+class BreakingStagedFile(StagedFile):
+    """Breaks in the middle of a piece."""
+
+    def write(self, data: bytes) -> None:
+        """Write half."""
+        if POINT == "staged":
+            super().write(data[: len(data) // 2])
+            self.sync()
+            _reach("staged")
+        super().write(data)
+
+
+class BreakingIntake(Intake):
+    """Breaks when the rows of an upload are there."""
+
+    armed = False
+
+    def take(self, *args: Any, **kwargs: Any) -> Taken:  # noqa: ANN401 - as the original
+        """Write the rows."""
+        taken = super().take(*args, **kwargs)
+        BreakingIntake.armed = True
+        _reach("hold-row")
+        return taken
+
+
+class BreakingDatabase(Database):
+    """Breaks before or after the commit of an upload's rows."""
+
+    def command(self, sql: str) -> None:
+        """Run a statement, and no more if it was the COMMIT."""
+        ends_upload = sql == "COMMIT" and BreakingIntake.armed
+        if ends_upload:
+            _reach("row")
+        super().command(sql)
+        if ends_upload:
+            _reach("answer")
+
+
+if __name__ == "__main__":
+    POINT = sys.argv.pop(1)
+    vars(blobs_local)["StagedFile"] = BreakingStagedFile
+    vars(app).update(LocalBlobs=BreakingBlobs, Intake=BreakingIntake, Database=BreakingDatabase)
+    sys.exit(__main__.main())
