@@ -247,7 +247,8 @@ class Files:
 
     def _record(self, caller: Caller, verb: str, file: File, changed_fields: Sequence[str] = ()) -> None:
         summary = {"id": file.id, "name": file.name, "content_type": file.content_type, "size_bytes": file.size_bytes}
-        attached = file.was_attached and file.detach_time is None
+        # Not `was_attached`: an undeleted file hangs on nothing, though it was never let go of.
+        attached = verb != "created" and bool(self._store.live_attachments_of_file(file.id))
         self._log.record(
             caller,
             f"file.{verb}.v1",

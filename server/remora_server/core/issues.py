@@ -78,13 +78,14 @@ class Issues:
                 "metadata": fields.merged_metadata(stored.metadata, wanted.metadata, paths, "issue.metadata"),
             },
         )
-        if changed == stored and fields.same_metadata(changed.metadata, stored.metadata):
+        differing = [name for name in MUTABLE if getattr(changed, name) != getattr(stored, name)]
+        if "metadata" not in differing and not fields.same_metadata(changed.metadata, stored.metadata):
+            differing.append("metadata")
+        if not differing:
             return UpsertedIssue(stored, Outcome.UNCHANGED)
         changed = replace(changed, update_time=now, version=stored.version + 1)
         self._store.update_issue(changed)
-        self._record(
-            caller, "updated", changed, [name for name in MUTABLE if getattr(changed, name) != getattr(stored, name)]
-        )
+        self._record(caller, "updated", changed, differing)
         return UpsertedIssue(changed, Outcome.UPDATED)
 
     def upsert_many(

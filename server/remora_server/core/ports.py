@@ -306,7 +306,10 @@ class MetadataStore(Protocol):
         ...
 
     def find_or_add_blob(self, new: Blob, inline: bytes | None) -> tuple[Blob, bool]:
-        """Return the blob under `new.key` and whether it is `new`; `inline` holds the bytes of one without location."""
+        """Return the blob under `new.key` and whether it is `new`; `inline` holds the bytes of one without location.
+
+        An MD5 that a blob had not yet is taken over from `new`.
+        """
         ...
 
     def blob(self, blob_id: str) -> Blob | None:

@@ -1,8 +1,8 @@
 """Receiving bytes: check, hash, stage, make durable, record, and at the end turn them into a file.
 
 The event loop only checks offsets and CRC32C and puts pieces into lanes. One lane stores and computes SHA-256, one
-computes MD5, one makes bytes durable and records how far they reach; the three overlap. `committed_size` is what is
-both durable in the blob store and recorded, in that order, and never shrinks.
+computes MD5 where it was declared, one makes bytes durable and records how far they reach; the three overlap.
+`committed_size` is what is both durable in the blob store and recorded, in that order, and never shrinks.
 """
 
 from __future__ import annotations
@@ -59,15 +59,18 @@ class Hashes:
     """Running digests of the first `size` bytes of an upload."""
 
     sha256: hashlib._Hash
-    md5: hashlib._Hash
+    md5: hashlib._Hash | None
     crc32c: int = 0
     size: int = 0
 
 
-def new_hashes() -> Hashes:
-    """Start digests of nothing."""
-    # MD5 is part of the API as an integrity check; it never identifies content.
-    return Hashes(hashlib.sha256(), hashlib.md5(usedforsecurity=False))
+def new_hashes(*, with_md5: bool) -> Hashes:
+    """Start digests of nothing.
+
+    MD5 takes more than twice as long as SHA-256, and no thread count helps one stream. SHA-256 and CRC32C prove an
+    upload; so a stream computes MD5 only where its caller declares one.
+    """
+    return Hashes(hashlib.sha256(), hashlib.md5(usedforsecurity=False) if with_md5 else None)
 
 
 def measure(data: bytes) -> Content:
@@ -86,7 +89,7 @@ class Receiving:
     def __init__(self, uploads: Uploads, caller: Caller, ticket: Ticket, hashes: Hashes | None) -> None:
         self._uploads = uploads
         self._caller = caller
-        self._hashes = hashes or new_hashes()
+        self._hashes = hashes or new_hashes(with_md5=bool(ticket.spec.checksums.md5))
         self._hashes_complete = hashes is not None
         self._crc32c = ticket.committed_crc32c
         self.ticket = ticket
@@ -150,7 +153,8 @@ class Receiving:
         if declared is not None and end > declared:
             raise errors.SizeMismatchError(declared, end)
         self.next_offset = end
-        self._md5.put(data)
+        if self._hashes.md5 is not None:
+            self._md5.put(data)
         self._store.put(data)
 
     def flush(self) -> None:
@@ -177,7 +181,7 @@ class Receiving:
             spec = self.ticket.spec
             wanted_size = size_bytes if size_bytes is not None else spec.size_bytes
             require_size(wanted_size, self.next_offset)
-            content = self._content()
+            content = self._content(with_md5=bool(claimed.md5))
             require_match(spec.checksums, spec.size_bytes, content)
             require_match(claimed, size_bytes, content)
             self.staged.sync()
@@ -256,7 +260,8 @@ class Receiving:
         self._tell_of_room()
 
     def _hash_piece(self, data: bytes) -> None:
-        self._hashes.md5.update(data)
+        if self._hashes.md5 is not None:
+            self._hashes.md5.update(data)
         self._hashed += len(data)
         self._tell_of_room()
 
@@ -270,26 +275,27 @@ class Receiving:
         self.ticket = self._uploads.changes.run(lambda: self._uploads.tickets.record_progress(ticket, size, crc32c))
         self._tell()
 
-    def _content(self) -> Content:
+    def _content(self, *, with_md5: bool) -> Content:
         hashes = self._hashes
-        if not self._hashes_complete:
-            hashes = self._read_back()
-        digests = Checksums(self._crc32c, hashes.md5.digest(), hashes.sha256.digest())
-        return Content(digests, self.next_offset)
+        if not self._hashes_complete or (with_md5 and hashes.md5 is None):
+            hashes = self._read_back(with_md5=with_md5 or hashes.md5 is not None)
+        md5 = hashes.md5.digest() if hashes.md5 is not None else b""
+        return Content(Checksums(self._crc32c, md5, hashes.sha256.digest()), self.next_offset)
 
-    def _read_back(self) -> Hashes:
-        """Hash the staged bytes: earlier ones came through another process, whose digests are gone."""
+    def _read_back(self, *, with_md5: bool) -> Hashes:
+        """Hash the staged bytes: some came through another process, or an MD5 is claimed that nobody declared."""
         ticket = self.ticket
         self.ticket = self._uploads.changes.run(lambda: self._uploads.tickets.begin_verifying(ticket))
-        hashes = new_hashes()
+        hashes = new_hashes(with_md5=with_md5)
         while hashes.size < self.next_offset:
             block = self.staged.read(hashes.size, VERIFY_BLOCK)
             if not block:
                 raise errors.StoredContentCorruptError
-            beside = self._uploads.pools.work.submit(hashes.md5.update, block)
+            beside = self._uploads.pools.work.submit(hashes.md5.update, block) if hashes.md5 is not None else None
             hashes.sha256.update(block)
             hashes.crc32c = google_crc32c.extend(hashes.crc32c, block)
-            beside.result()
+            if beside is not None:
+                beside.result()
             hashes.size += len(block)
             self.verified_size = hashes.size
         if hashes.crc32c != self._crc32c:
@@ -297,7 +303,8 @@ class Receiving:
         return hashes
 
     def _queued_bytes(self) -> int:
-        return self.next_offset - min(self._stored, self._hashed)
+        done = self._stored if self._hashes.md5 is None else min(self._stored, self._hashed)
+        return self.next_offset - done
 
     def _tell(self) -> None:
         self._listener()
@@ -488,7 +495,7 @@ class Uploads:
         with self._lock:
             parked = self._parked.pop(ticket.id, None)
         if ticket.committed_size == 0:
-            return new_hashes()
+            return new_hashes(with_md5=bool(ticket.spec.checksums.md5))
         return (
             parked
             if parked and (parked.size, parked.crc32c) == (ticket.committed_size, ticket.committed_crc32c)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from remora_server.core.model import Blob, Checksums
 from remora_server.stores.database import Row
 from remora_server.stores.kept import Query, Slot, kept, kept_insert
@@ -57,6 +59,11 @@ def _used_bytes(workspace_id: Slot) -> Query:
     return Workspaces.select(Workspaces.used_bytes).where(Workspaces.id == workspace_id)
 
 
+@kept
+def _learn_md5(md5: Slot, blob_id: Slot) -> Query:
+    return Blobs.update({Blobs.md5: md5}).where(Blobs.id == blob_id)
+
+
 class BlobRows(Rows):
     """Blobs, each content of a workspace once."""
 
@@ -78,10 +85,17 @@ class BlobRows(Rows):
         """Return the blob under `new.key` and whether it is `new`; `inline` holds the bytes of one without location."""
         row, added = self._find_or_add(_blob_by_key, (new.key,), ADD_BLOB, _values(new))
         if not added:
-            return blob_from(row), False
+            return self._taught(blob_from(row), new.checksums.md5), False
         if inline is not None:
             self._db.change(ADD_BYTES, new.id, inline)
         return new, True
+
+    def _taught(self, known: Blob, md5: bytes) -> Blob:
+        """Note the MD5 of a blob that was first stored without one."""
+        if known.checksums.md5 or not md5:
+            return known
+        self._db.change(_learn_md5, md5, known.id)
+        return replace(known, checksums=replace(known.checksums, md5=md5))
 
     def blob(self, blob_id: str) -> Blob | None:
         """Find a blob by id."""
