@@ -218,7 +218,8 @@ class Sweep:
         """Find committed bytes that neither a blob row nor an open ticket names."""
         for batch in _batched(self._blobs.list_blobs()):
             names = [stored.name for stored in batch]
-            known = self._store.known_locations(names) | self._store.open_tickets_among(names)
+            # In this order: an upload that is finished in between is no longer open, but then it has its row.
+            known = self._store.open_tickets_among(names) | self._store.known_locations(names)
             yield from (one for one in batch if one.name not in known and (before is None or one.modify_time < before))
 
     def _stale(self, before: Micros | None) -> Iterator[Stored]:

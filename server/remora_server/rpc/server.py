@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -93,6 +94,36 @@ class Rules:
     clock: Clock
 
 
+class _WatchOverError(Exception):
+    """A watch of health has said its last word."""
+
+
+class _Watch:
+    """The context of a watch of health, as far as it is used."""
+
+    def __init__(self, context: Any, draining: Draining) -> None:  # noqa: ANN401 - only `write` is used of it
+        self._context = context
+        self._draining = draining
+
+    async def write(self, answer: health_pb2.HealthCheckResponse) -> None:
+        """Send an answer; end the watch if nothing else can follow."""
+        await self._context.write(answer)
+        if self._draining.announced and answer.status == health_pb2.HealthCheckResponse.NOT_SERVING:
+            raise _WatchOverError
+
+
+class _Health(health.aio.HealthServicer):
+    """Health whose watches end with the server; they would keep it for all the time that calls are given to end."""
+
+    def __init__(self, draining: Draining) -> None:
+        super().__init__()
+        self._draining = draining
+
+    async def Watch(self, request: health_pb2.HealthCheckRequest, context: Any) -> None:  # noqa: ANN401 - as above
+        with contextlib.suppress(_WatchOverError):
+            await super().Watch(request, cast("Any", _Watch(context, self._draining)))
+
+
 class RpcServer:
     """Serves gRPC on one port."""
 
@@ -113,7 +144,7 @@ class RpcServer:
         self._kinds = [Admission(MAX_STREAMS, MAX_STREAMS_PER_PRINCIPAL) for _ in range(3)]
         uploading, downloading, watching = self._kinds
         self._credentials = credentials
-        self._health = health.aio.HealthServicer()
+        self._health = _Health(self.draining)
         self._server = grpc.aio.server(options=OPTIONS)
         # The generated functions ask of a server only what the gate offers.
         server = cast("grpc.aio.Server", Gate(self._server, scopes_of(SERVICES), keys))
@@ -164,6 +195,7 @@ class RpcServer:
 
     async def stop(self, grace_seconds: float) -> None:
         """Say so by health, let streams end in order, admit no new ones, and wait for the rest."""
+        self.draining.announced = True
         await self._health.enter_graceful_shutdown()
         for kind in self._kinds:
             kind.close()

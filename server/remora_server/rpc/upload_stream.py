@@ -43,6 +43,7 @@ class Draining:
     """Tells open streams that the server is about to stop; for use on the event loop only."""
 
     def __init__(self) -> None:
+        self.announced = False  # Health is about to say so.
         self.started = False
         self._wakers: set[Callable[[], None]] = set()
 
