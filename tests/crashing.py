@@ -8,11 +8,13 @@ Points at which it is killed, each the first time that it is reached by an uploa
 - row: the rows are written, the transaction is not committed
 - answer: the transaction is committed, the client has not been told
 
-Points at which it is held until the test lets it go on (see `HeldServer`):
+Points at which it is held, once if nothing else is said, until the test lets it go on (see `HeldServer`):
 
 - hold-stage: before a staged file is opened
 - hold-open: before a blob is opened for reading
-- hold-row: while rows are written
+- hold-row: while rows are written, twice
+- hold-sync: before staged bytes are made durable
+- hold-blob: when the bytes of an upload with a ticket are in their final place
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -89,15 +92,15 @@ class HeldServer(CrashingServer):
 
 
 POINT = ""
-_done = False
+_times = {"hold-row": 2}
 
 
 def _reach(point: str) -> None:
-    """Break here, if this is the point."""
-    global _done  # noqa: PLW0603 - a process breaks once
-    if point != POINT or _done:
+    """Break here, if this is the point and its time has come."""
+    left = _times.get(point, 1)
+    if point != POINT or not left:
         return
-    _done = True
+    _times[point] = left - 1
     if point in CRASHES:
         os.kill(os.getpid(), signal.SIGKILL)
     folder = Path(os.environ[FOLDER])
@@ -118,6 +121,7 @@ class BreakingBlobs(LocalBlobs):
         """Commit, and no more."""
         location = super().commit(name)
         _reach("blob")
+        _reach("hold-blob")
         return location
 
     def put(self, name: str, data: bytes) -> str:
@@ -136,7 +140,7 @@ class BreakingBlobs(LocalBlobs):
 
 
 class BreakingStagedFile(StagedFile):
-    """Breaks in the middle of a piece."""
+    """Breaks in the middle of a piece, or before it is durable."""
 
     def write(self, data: bytes) -> None:
         """Write half."""
@@ -146,13 +150,18 @@ class BreakingStagedFile(StagedFile):
             _reach("staged")
         super().write(data)
 
+    def sync(self) -> None:
+        """Make bytes durable, later."""
+        _reach("hold-sync")
+        super().sync()
+
 
 class BreakingIntake(Intake):
     """Breaks when the rows of an upload are there."""
 
     armed = False
 
-    def take(self, *args: Any, **kwargs: Any) -> Taken:  # noqa: ANN401 - as the original
+    def take(self, *args: Any, **kwargs: Any) -> Taken:
         """Write the rows."""
         taken = super().take(*args, **kwargs)
         BreakingIntake.armed = True
@@ -160,17 +169,29 @@ class BreakingIntake(Intake):
         return taken
 
 
-class BreakingDatabase(Database):
+class BreakingConnection(sqlite3.Connection):
     """Breaks before or after the commit of an upload's rows."""
 
-    def command(self, sql: str) -> None:
+    def execute(self, sql: str, *values: Any) -> sqlite3.Cursor:
         """Run a statement, and no more if it was the COMMIT."""
         ends_upload = sql == "COMMIT" and BreakingIntake.armed
         if ends_upload:
             _reach("row")
-        super().command(sql)
+        cursor = super().execute(sql, *values)
         if ends_upload:
             _reach("answer")
+        return cursor
+
+
+class BreakingDatabase(Database):
+    """Has such connections."""
+
+    @classmethod
+    def sqlite(cls, path: Path, *, busy_seconds: float = 5.0) -> Database:
+        """Use the SQLite file at `path`."""
+        made = super().sqlite(path, busy_seconds=busy_seconds)
+        made.inner.connect_params["factory"] = BreakingConnection
+        return made
 
 
 if __name__ == "__main__":

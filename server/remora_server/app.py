@@ -20,7 +20,7 @@ from typing import TypeVar
 
 from remora_server import dev
 from remora_server.auth import Authenticator
-from remora_server.config import Config
+from remora_server.config import Config, ConfigError
 from remora_server.core.activity import ActivityLog
 from remora_server.core.attachments import Attachments
 from remora_server.core.dedup import DedupMode
@@ -114,7 +114,10 @@ def signing_key(config: Config) -> bytes:
     if config.signing_key:
         return config.signing_key.encode()
     path = config.data / "signing.key"
-    return bytes.fromhex(write_once(path, secrets.token_hex(KEY_BYTES)))
+    key = bytes.fromhex(write_once(path, secrets.token_hex(KEY_BYTES)))
+    if len(key) != KEY_BYTES:
+        raise ConfigError(f"{path} holds no key of {KEY_BYTES} bytes; delete it, and a new one is made.")
+    return key
 
 
 def write_once(path: Path, text: str) -> str:
@@ -124,6 +127,8 @@ def write_once(path: Path, text: str) -> str:
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, stat.S_IRUSR | stat.S_IWUSR)
     with os.fdopen(descriptor, "w") as file:
         file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
     try:
         path.hardlink_to(draft)
     except FileExistsError:
@@ -190,7 +195,7 @@ async def _serve(
     )
     rules = _rules(config, stores, pools)
     loop_writer = LoopWriter(stores.database, stores.writer)
-    calls = Calls(loop_writer, readers, pools.wait, Repeats(stores.metadata, stores.clock))
+    calls = Calls(loop_writer, stores.writer, readers, pools.wait, Repeats(stores.metadata, stores.clock))
     tenants = tenants_of(stores)
     authenticator = Authenticator(tenants, lambda key_hash: calls.read(stores.metadata.key_by_hash, key_hash))
     rpc = RpcServer(
@@ -230,9 +235,9 @@ async def _serve(
     log.info("draining")
     await rpc.stop(config.drain_timeout_seconds)
     await gateway.stop()
-    await asyncio.to_thread(loop_writer.close)
     for pool in (pools.wait, pools.work, pools.sync, readers):
         await asyncio.to_thread(pool.shutdown)
+    loop_writer.close()
 
 
 def _rules(config: Config, stores: Stores, pools: Pools) -> Rules:

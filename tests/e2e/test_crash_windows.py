@@ -1,9 +1,9 @@
-"""The server dies between any two steps of an upload: nothing that was acknowledged is lost, and no row lacks a blob."""
+"""The server dies between any two steps of an upload: what was acknowledged is there, and no row lacks a blob."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import grpc
@@ -11,6 +11,10 @@ import pytest
 
 from remora.v1 import activity_service_pb2, capability_service_pb2, upload_ticket_pb2
 from remora.v1 import file_service_pb2 as pb
+from remora_server import app
+from remora_server.config import Config
+from remora_server.core.sweep import Checked, Sweep, Swept
+from remora_server.stores.metadata import SqlMetadata
 from tests.crashing import CrashingServer, HeldServer
 from tests.running import Api, RunningServer, refused, until
 from tests.uploading import (
@@ -30,6 +34,7 @@ from tests.uploading import (
 )
 
 ISSUE = "CRASH-1"
+HOUR = 3600 * 1_000_000
 COMPLETED = upload_ticket_pb2.UPLOAD_TICKET_STATE_COMPLETED
 REQUEST_ID = "0b0c9d5e-6a3a-4a0e-9d61-0e6f2ab6ae3d"
 Started = list[RunningServer]
@@ -42,6 +47,18 @@ def started() -> Iterator[Started]:
     yield servers
     for server in servers:
         server.kill()
+
+
+def sweep(server: RunningServer, grace: int) -> Swept:
+    """Do what `gc` does, without starting a process."""
+    with app.open_stores(Config(data=server.data)) as stores:
+        return app.sweep_of(stores).sweep(grace)
+
+
+def check(server: RunningServer) -> Checked:
+    """Do what `fsck` does, without starting a process."""
+    with app.open_stores(Config(data=server.data)) as stores:
+        return app.sweep_of(stores).check()
 
 
 def by_unary(api: Api, _ticket_id: str, data: bytes) -> None:
@@ -82,7 +99,7 @@ def test_a_crash_within_an_upload_leaves_at_most_litter(
 
     After a crash behind the commit the file is there once, and repeating the upload finds it.
     """
-    crashing = CrashingServer(tmp_path / "data", point)
+    started.append(crashing := CrashingServer(tmp_path / "data", point))
     api = crashing.start().api()
     data = os.urandom(MIB + 100 * KIB)
     ticket_id = new_ticket(api, spec_of(), attach_to=ISSUE).id
@@ -92,10 +109,10 @@ def test_a_crash_within_an_upload_leaves_at_most_litter(
     started.append(server := crashing.recovered())
     api = server.api()
 
-    checked = server.report("fsck", check=False)
-    assert not checked["missing"]
-    assert not checked["dangling_files"]
-    assert not checked["corrupt"]
+    checked = check(server)
+    assert not checked.missing
+    assert not checked.dangling_files
+    assert not checked.corrupt
     files = attached(api, ISSUE)
     assert len(files) == (1 if point == "answer" else 0)
     if send is not by_unary:
@@ -108,36 +125,37 @@ def test_a_crash_within_an_upload_leaves_at_most_litter(
 
     if send is by_unary:
         cancel(api, ticket_id)
-    server.report("gc", "--grace", "0")
+    sweep(server, 0)
     assert len(server.blob_files()) == 1
-    assert server.report("fsck")["clean"]
+    assert check(server).clean
 
 
-@pytest.mark.parametrize(("point", "send"), CASES)
+LITTER = [("put", by_unary), ("blob", by_unary), ("staged", by_stream), ("blob", by_stream), ("row", by_append)]
+
+
+@pytest.mark.parametrize(("point", "send"), LITTER)
 def test_litter_of_a_crash_is_swept_away(tmp_path: Path, started: Started, point: str, send: Send) -> None:
     """P02: when nobody comes back to the upload, gc leaves neither an orphan nor a temporary file."""
-    crashing = CrashingServer(tmp_path / "data", point, "--ticket-ttl", "2")
+    started.append(crashing := CrashingServer(tmp_path / "data", point, "--ticket-ttl", "2"))
     api = crashing.start().api()
     ticket_id = new_ticket(api, spec_of(), attach_to=ISSUE).id
     with pytest.raises(grpc.RpcError):
         send(api, ticket_id, os.urandom(MIB + 100 * KIB))
     started.append(server := crashing.recovered())
     api = server.api()
-    left = server.blob_files()
-    assert left or (send, point) == (by_unary, "put")
-    files = attached(api, ISSUE)
-    if ticket(api, ticket_id).state != COMPLETED:
-        until(lambda: ticket(api, ticket_id).state == upload_ticket_pb2.UPLOAD_TICKET_STATE_EXPIRED)
-    assert server.report("gc", "--grace", "3600")["orphan_blobs"] == 0
-    server.report("gc", "--grace", "0")
-    assert len(server.blob_files()) == len(files)
-    assert server.report("fsck")["clean"]
+    assert len(server.blob_files()) == 1
+    until(lambda: ticket(api, ticket_id).state == upload_ticket_pb2.UPLOAD_TICKET_STATE_EXPIRED)
+    swept = sweep(server, HOUR)
+    assert (swept.orphan_blobs, swept.stale_staged, swept.expired_tickets) == (0, 0, 1)
+    sweep(server, 0)
+    assert not server.blob_files()
+    assert check(server).clean
 
 
 @pytest.mark.parametrize("send", [by_unary, by_stream, by_append])
 def test_what_is_committed_has_its_event(tmp_path: Path, started: Started, send: Send) -> None:
     """P28: an upload whose answer was lost in a crash has exactly one event, also when it is repeated."""
-    crashing = CrashingServer(tmp_path / "data", "answer")
+    started.append(crashing := CrashingServer(tmp_path / "data", "answer"))
     api = crashing.start().api()
     data = os.urandom(100 * KIB)
     ticket_id = new_ticket(api, spec_of(), attach_to=ISSUE).id
@@ -178,23 +196,76 @@ def open_blob_files(server: RunningServer) -> int:
 
 def settle(api: Api) -> None:
     """Let the server hear of everything that was sent to it before."""
-    for _ in range(3):
-        api.capabilities.GetCapabilities(capability_service_pb2.GetCapabilitiesRequest())
+    for _ in range(20):
+        api.capabilities.GetCapabilities(capability_service_pb2.GetCapabilitiesRequest(), timeout=5)
 
 
 def test_a_caller_that_leaves_while_rows_are_written_loses_no_bytes(held: Callable[[str], HeldServer]) -> None:
     """P02: a unary upload that is cancelled while its rows are being written has both rows and bytes, or neither."""
     server = held("row")
     api = server.api()
+    first = new_ticket(api).id
+    append(api, first, 0, b"first")
+    before = set(server.blob_files())
+    # While one change is held on the writer's thread, the next ones queue up behind it.
+    holding = api.files.CreateFile.future(pb.CreateFileRequest(upload_ticket_id=first))
+    server.wait_held()
     data = os.urandom(40 * KIB)
     call = api.files.UploadFile.future(pb.UploadFileRequest(workspace_id="demo", spec=spec_of(), data=data))
+    until(lambda: any(path.stat().st_size == len(data) for path in set(server.blob_files()) - before))
+    until(lambda: open_blob_files(server) == 0)
+    settle(api)
+    server.let_go()
     server.wait_held()
     call.cancel()
     settle(api)
     server.let_go()
+    assert read(api, holding.result().file.id) == b"first"
     again = upload(api, data)
     assert read(api, again.file.id) == data
-    assert server.report("fsck")["clean"]
+    assert check(server).clean
+
+
+def test_gc_spares_an_upload_that_is_finished_while_it_looks(held: Callable[[str], HeldServer]) -> None:
+    """P08: bytes whose row is committed just between two looks of gc are no orphan, even without any grace."""
+    server = held("blob")
+    api = server.api()
+    data = os.urandom(40 * KIB)
+    ticket_id = new_ticket(api).id
+    append(api, ticket_id, 0, data)
+    call = api.files.CreateFile.future(pb.CreateFileRequest(upload_ticket_id=ticket_id))
+    server.wait_held()
+
+    class Late(SqlMetadata):
+        """Lets the upload be finished after the first look at its bytes."""
+
+        waiting = True
+
+        def finish(self, names: Sequence[str]) -> None:
+            """Let go of the upload, and wait for its end."""
+            if self.waiting and ticket_id in names:
+                self.waiting = False
+                server.let_go()
+                call.result()
+
+        def known_locations(self, locations: Sequence[str]) -> set[str]:
+            """Look for rows."""
+            known = super().known_locations(locations)
+            self.finish(locations)
+            return known
+
+        def open_tickets_among(self, ticket_ids: Sequence[str]) -> set[str]:
+            """Look for tickets."""
+            found = super().open_tickets_among(ticket_ids)
+            self.finish(ticket_ids)
+            return found
+
+    with app.open_stores(Config(data=server.data)) as stores:
+        late = Late(stores.database)
+        swept = Sweep(late, stores.blobs, stores.writer, stores.clock).sweep(0)
+    assert not late.waiting
+    assert swept.orphan_blobs == 0
+    assert read(api, call.result().file.id) == data
 
 
 def test_a_caller_that_leaves_while_its_upload_is_opened_leaves_nothing_open(

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import grpc
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from remora.v1 import activity_service_pb2 as activity
 from remora.v1 import attachment_pb2, common_pb2, file_pb2, issue_pb2, link_pb2
@@ -37,6 +38,7 @@ METHODS: Mapping[str, MethodDescriptor] = {
     f"{service.name}.{method.name}": method for service in SERVICES for method in service.methods
 }
 CONTENT = b"hello"
+ALWAYS = common_pb2.TimeRange(start_time=Timestamp(seconds=1), end_time=Timestamp(seconds=2**36, nanos=1))
 _numbers = itertools.count(1)
 
 
@@ -256,7 +258,7 @@ ROWS = (
     Row("FileService.BatchGetFiles", lambda n: file.BatchGetFilesRequest(file_ids=[n.hung_file]), about="hung"),
     Row(
         "FileService.ListFiles",
-        lambda n: file.ListFilesRequest(workspace_id=n.workspace, show_deleted=True),
+        lambda n: file.ListFilesRequest(workspace_id=n.workspace, show_deleted=True, create_time=ALWAYS),
         about="workspace",
     ),
     Row(
@@ -362,7 +364,7 @@ ROWS = (
     ),
     Row(
         "ActivityService.ListActivities",
-        lambda n: activity.ListActivitiesRequest(workspace_id=n.workspace, page_size=1000),
+        lambda n: activity.ListActivitiesRequest(workspace_id=n.workspace, page_size=1000, occur_time=ALWAYS),
         about="workspace",
     ),
     Row(

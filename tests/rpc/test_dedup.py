@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from pathlib import Path
 from uuid import uuid4
 
 import grpc
@@ -13,7 +15,7 @@ import pytest
 
 from remora.v1 import attachment_service_pb2, capability_service_pb2, file_pb2, upload_ticket_pb2
 from remora.v1 import file_service_pb2 as pb
-from tests.running import Api, RunningServer, refused
+from tests.running import Api, RunningServer, refused, until
 from tests.uploading import (
     KIB,
     WAYS,
@@ -81,12 +83,21 @@ def shape(ticket: upload_ticket_pb2.UploadTicket) -> upload_ticket_pb2.UploadTic
 
 
 def blobs(server: RunningServer, data: bytes) -> int:
-    """Count the blobs with this content, wherever they lie."""
+    """Count the blobs with this content, wherever they lie.
+
+    Bytes that turned out to be there already are removed just after the answer, hence the waiting.
+    """
     if len(data) > 16 * KIB:
-        return sum(path.stat().st_size == len(data) and path.read_bytes() == data for path in server.blob_files())
+        return sum(_content(path) == data for path in server.blob_files())
     with closing(sqlite3.connect(server.data / "remora.db", timeout=30)) as database:
         (count,) = database.execute("SELECT count(*) FROM blob_bytes WHERE data = ?", (data,)).fetchone()
     return int(count)
+
+
+def _content(path: Path) -> bytes:
+    with contextlib.suppress(FileNotFoundError):
+        return path.read_bytes()
+    return b""
 
 
 def quarantine(server: RunningServer, file_id: str) -> None:
@@ -138,13 +149,13 @@ def test_a_digest_tells_nothing_across_workspaces(api: Api, stranger: Api, new_i
         assert [result.error.code for result in results] == [NOT_FOUND.value[0]]
 
 
-def test_workspaces_share_no_blob(api: Api, stranger: Api, server: RunningServer) -> None:
+@pytest.mark.parametrize("size", [100, 40 * KIB])
+def test_workspaces_share_no_blob(api: Api, stranger: Api, server: RunningServer, size: int) -> None:
     """R7: equal content in two workspaces is stored twice, and each deletes its own."""
-    for size in (100, 40 * KIB):
-        data = os.urandom(size)
-        upload(api, data)
-        upload(stranger, data, workspace="other")
-        assert blobs(server, data) == 2
+    data = os.urandom(size)
+    upload(api, data)
+    upload(stranger, data, workspace="other")
+    assert blobs(server, data) == 2
 
 
 # Within a workspace
@@ -181,7 +192,7 @@ def test_another_name_makes_another_file_on_the_same_bytes(api: Api, server: Run
     assert third is not None
     assert third.content_type == "text/csv"
     assert third.id not in {first.id, second.id}
-    assert blobs(server, data) == 1
+    until(lambda: blobs(server, data) == 1)
     assert [file.id for file in attached(api, new_issue)] == [second.id]
 
 
@@ -217,7 +228,7 @@ def test_a_ticket_for_content_that_came_meanwhile_ends_early(api: Api, server: R
     with Stream(api, ticket_id) as stream:
         done = stream.done()
     assert (done.file, done.outcome) == (file, EXISTS)
-    assert blobs(server, data) == 1
+    until(lambda: blobs(server, data) == 1)
 
 
 def test_content_of_others_counts_only_while_it_can_be_read(
@@ -237,7 +248,7 @@ def test_content_of_others_counts_only_while_it_can_be_read(
     somebody.files.DeleteFile(pb.DeleteFileRequest(file_id=hit.id))
     api.attachments.DeleteAttachment(attachment_service_pb2.DeleteAttachmentRequest(attachment_id=shared.attachment_id))
     assert existing(somebody, claim(data)) is None
-    assert blobs(server, data) == 1
+    until(lambda: blobs(server, data) == 1)
 
 
 def test_an_md5_finds_only_what_its_owner_uploaded(api: Api, somebody: Api, new_issue: str) -> None:
@@ -297,7 +308,7 @@ def test_who_can_not_read_it_sends_it_all_and_learns_nothing(
     assert mine.id != theirs.id
     assert mine.create_time.ToNanoseconds() > theirs.create_time.ToNanoseconds()
     assert read(somebody, mine.id) == data
-    assert blobs(server, data) == 1
+    until(lambda: blobs(server, data) == 1)
 
 
 def test_shared_bytes_are_charged_in_full(start_server: Start) -> None:
@@ -311,7 +322,7 @@ def test_shared_bytes_are_charged_in_full(start_server: Start) -> None:
         upload(api, data, name="three")
     with refused(grpc.StatusCode.RESOURCE_EXHAUSTED, "QUOTA_EXCEEDED"):
         existing(api, claim(data, name="three"))
-    assert len(server.blob_files()) == 1
+    until(lambda: len(server.blob_files()) == 1)
 
 
 def test_a_lying_digest_stores_nothing_under_it(api: Api, somebody: Api) -> None:
@@ -332,7 +343,7 @@ def test_deleted_and_quarantined_content_never_matches(api: Api, server: Running
     api.files.DeleteFile(pb.DeleteFileRequest(file_id=file.id))
     assert existing(api, claim(data)) is None
     assert existing(api, claim(data, "md5")) is None
-    api.files.UndeleteFile(pb.UndeleteFileRequest(file_id=file.id))
+    file = api.files.UndeleteFile(pb.UndeleteFileRequest(file_id=file.id)).file
     assert existing(api, claim(data)) == file
     quarantine(server, file.id)
     assert existing(api, claim(data)) is None
@@ -370,24 +381,24 @@ def test_64_uploads_at_once_store_one_blob(api: Api, server: RunningServer, size
     assert len({file.id for file in files}) == 64
     for file in files:
         assert read(api, file.id) == data
-    assert blobs(server, data) == 1
+    until(lambda: blobs(server, data) == 1)
 
 
-def test_64_users_at_once_store_one_blob(start_server: Start) -> None:
+def test_two_users_at_once_store_one_blob(start_server: Start) -> None:
     """P23: it makes no difference that none of the uploaders can read the files of another."""
     server = start_server()
     data = os.urandom(40 * KIB)
-    apis = [server.api(server.new_key(f"user-{number}")) for number in range(4)]
+    apis = [server.api(), server.api(server.new_key("other"))]
     calls = [
         api.files.UploadFile.future(pb.UploadFileRequest(workspace_id="demo", spec=spec_of(f"{number}"), data=data))
-        for number in range(16)
+        for number in range(32)
         for api in apis
     ]
     files = [call.result().file for call in calls]
     for number, file in enumerate(files):
-        assert read(apis[number % 4], file.id) == data
+        assert read(apis[number % 2], file.id) == data
     assert len({file.id for file in files}) == 64
-    assert len(server.blob_files()) == 1
+    until(lambda: len(server.blob_files()) == 1)
     assert server.report("fsck")["clean"]
 
 
@@ -399,7 +410,7 @@ def test_a_shared_blob_lives_as_long_as_its_last_file(start_server: Start, size:
     data = os.urandom(size)
     first = upload(api, data, name="first", attach_to="P24-1")
     second = upload(api, data, name="second", attach_to="P24-2")
-    assert blobs(server, data) == 1
+    until(lambda: blobs(server, data) == 1)
 
     def gc(grace: str) -> dict[str, int]:
         report: dict[str, int] = server.report("gc", "--grace", grace)
@@ -413,9 +424,9 @@ def test_a_shared_blob_lives_as_long_as_its_last_file(start_server: Start, size:
         read(api, first.file.id)
     api.attachments.DeleteAttachment(attachment_service_pb2.DeleteAttachmentRequest(attachment_id=second.attachment_id))
     assert gc("3600")["deleted_blobs"] == 0
-    assert blobs(server, data) == 1
+    until(lambda: blobs(server, data) == 1)
     assert gc("0")["deleted_blobs"] == 1
-    assert blobs(server, data) == 0
+    until(lambda: blobs(server, data) == 0)
     assert server.report("fsck")["clean"]
 
 
@@ -432,7 +443,7 @@ def test_in_mode_own_only_own_files_spare_an_upload(start_server: Start) -> None
     assert existing(other, claim(data)) is None
     sent = upload(other, data, spec=claim(data))
     assert sent.outcome == STORED
-    assert len(server.blob_files()) == 1
+    until(lambda: len(server.blob_files()) == 1)
 
 
 def test_in_mode_off_everything_is_sent(start_server: Start) -> None:
@@ -449,7 +460,7 @@ def test_in_mode_off_everything_is_sent(start_server: Start) -> None:
         done = stream.finish()
     assert (first.outcome, done.outcome) == (STORED, STORED)
     assert done.file.id != first.file.id
-    assert len(server.blob_files()) == 1
+    until(lambda: len(server.blob_files()) == 1)
 
 
 def test_the_mode_is_announced(start_server: Start) -> None:

@@ -54,3 +54,15 @@ def test_a_blob_learns_its_md5(server: RunningServer, api: Api) -> None:
     stream(api, data, common_pb2.Checksums(), common_pb2.Checksums())
     file = stream(other, data, checksums_of(data, "md5"), common_pb2.Checksums()).file
     assert file.checksums == checksums_of(data)
+
+
+def test_every_flush_is_answered(api: Api) -> None:
+    """Also one that brings nothing new: a client that waits for Progress after it is not left waiting."""
+    data = os.urandom(MIB)
+    with Stream(api, spec=spec_of("flushed.bin", len(data))) as open_stream:
+        open_stream.ready()
+        open_stream.send_all(data)
+        assert open_stream.flush() == len(data)
+        open_stream.ask_flush()
+        assert open_stream.next().progress.committed_size == len(data)
+        assert open_stream.finish(len(data)).file.size_bytes == len(data)

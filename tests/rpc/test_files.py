@@ -160,3 +160,37 @@ def test_a_subject_of_another_kind_stands_for_itself(api: Api, new_issue: str) -
     assert api.files.UploadFile(request).attachment_id
     listed = api.files.ListFiles(pb.ListFilesRequest(workspace_id="demo", subject=subject))
     assert [file.name for file in listed.files] == ["c.txt"]
+
+
+def test_a_file_on_its_way_out_is_not_handed_out_again(start_server: Callable[..., RunningServer]) -> None:
+    """A file whose last attachment is gone is swept; the same upload made meanwhile is a file of its own and stays."""
+    server = start_server()
+    api = server.api()
+    attached = upload(api, "again.txt", b"once more", "DEMO-1")
+    delete = attachment_service_pb2.DeleteAttachmentRequest(attachment_id=attached.attachment_id)
+    api.attachments.DeleteAttachment(delete)
+    again = upload(api, "again.txt", b"once more")
+    assert again.file.id != attached.file.id
+    server.report("gc", "--grace", "0")
+    assert api.files.GetFile(pb.GetFileRequest(file_id=again.file.id)).file.name == "again.txt"
+    with refused(grpc.StatusCode.NOT_FOUND, "RESOURCE_NOT_FOUND"):
+        api.files.GetFile(pb.GetFileRequest(file_id=attached.file.id))
+
+
+def test_an_undeleted_file_is_not_swept(start_server: Callable[..., RunningServer]) -> None:
+    """Whatever became of its attachments before, bringing a file back keeps it."""
+    server = start_server()
+    api = server.api()
+    attached = upload(api, "back.txt", b"bring me back", "DEMO-1")
+    api.files.DeleteFile(pb.DeleteFileRequest(file_id=attached.file.id, detach=True))
+    api.files.UndeleteFile(pb.UndeleteFileRequest(file_id=attached.file.id))
+    server.report("gc", "--grace", "0")
+    assert api.files.GetFile(pb.GetFileRequest(file_id=attached.file.id)).file.state == file_pb2.FILE_STATE_ACTIVE
+
+
+def test_a_request_id_that_is_none_is_refused_by_every_call(api: Api) -> None:
+    """What is not a UUID never reaches the log of changes, where everybody would have to read it."""
+    request = pb.CreateFileRequest(upload_ticket_id="upl_01m7yggyheeq5rqe7req2vftaj", request_id="x" * 100_000)
+    with refused(grpc.StatusCode.INVALID_ARGUMENT, "VALIDATION_FAILED") as seen:
+        api.files.CreateFile(request)
+    assert seen[0].fields == ["request_id"]

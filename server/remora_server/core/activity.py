@@ -12,7 +12,6 @@ from remora_server.core.ports import ActivityQuery, Clock, MetadataStore
 from remora_server.core.subjects import Subjects
 
 WATCH_BATCH = 100
-RETENTION_SECONDS = 0  # nothing is removed from the log in this version
 
 
 @dataclass(frozen=True, slots=True)

@@ -180,7 +180,7 @@ class Files:
         changed = replace(
             stored,
             name=spec.name if "name" in paths else stored.name,
-            content_type=content_type_of(spec.name or stored.name, spec.content_type)
+            content_type=content_type_of(spec.name if "name" in paths else stored.name, spec.content_type)
             if "content_type" in paths
             else stored.content_type,
             media=spec.media if "media" in paths else stored.media,
@@ -207,9 +207,10 @@ class Files:
         if stored.state is not FileState.DELETED:
             raise errors.NotDeletedError
         etags.require(etag, stored.version)
-        if stored.detach_time is None:
-            self._charge(stored.workspace_id, stored.size_bytes)
-        return self.write(caller, replace(stored, state=FileState.ACTIVE, delete_time=None), "undeleted")
+        # Whether or not it was detached before it was deleted, nothing paid for it since.
+        self._charge(stored.workspace_id, stored.size_bytes)
+        restored = replace(stored, state=FileState.ACTIVE, delete_time=None, detach_time=None)
+        return self.write(caller, restored, "undeleted")
 
     def hold(self, caller: Caller, file: File) -> File:
         """Note that a live attachment holds a file."""

@@ -7,7 +7,7 @@ from `core/errors.py`, never their driver's errors.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -543,12 +543,4 @@ class BlobStore(Protocol):
 
     def list_staged(self) -> Iterator[Stored]:
         """Walk over everything staged."""
-        ...
-
-
-class Notifier(Protocol):
-    """Tells watchers that the log has grown."""
-
-    def notify(self, workspaces: Iterable[str]) -> None:
-        """Wake the watchers of these workspaces."""
         ...

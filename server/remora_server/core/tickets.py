@@ -29,7 +29,6 @@ from remora_server.core.ports import Clock, MetadataStore, TicketQuery
 from remora_server.core.subjects import Subjects
 
 MAX_AGE: Micros = 7 * 24 * 3600 * 1_000_000
-WRITABLE = (TicketState.PENDING, TicketState.UPLOADING, TicketState.VERIFYING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,9 +138,7 @@ class Tickets:
         found = self._store.ticket(caller.workspace_id, ids.parse(ids.TICKET, ticket_id, "upload_ticket_id"))
         if found is None or not access.may_see_ticket(caller, found):
             raise errors.NotFoundError("upload ticket", "uploadTickets/-")
-        if found.state in OPEN_STATES and found.expire_time <= self._clock.now():
-            return replace(found, state=TicketState.EXPIRED)
-        return found
+        return self._as_of_now(found)
 
     def list(self, caller: Caller, wanted: TicketQuery, *, page_size: int = 0, page_token: str = "") -> Page[Ticket]:
         """Return a page of the caller's tickets, newest first; an admin key sees everybody's."""
@@ -151,13 +148,14 @@ class Tickets:
             if query.created_by not in {"", caller.principal_id}:
                 return Page(())
             query = replace(query, created_by=caller.principal_id)
-        return self._pages.page(
+        page = self._pages.page(
             ("tickets", query),
             page_size,
             page_token,
             lambda after, limit: self._store.list_tickets(query, after, limit),
             lambda last: (last.create_time, last.id),
         )
+        return replace(page, items=[self._as_of_now(ticket) for ticket in page.items])
 
     def open(
         self, caller: Caller, ticket_id: str, attach_to: Subject | None = None, *, may_take_subject: bool = False
@@ -177,7 +175,7 @@ class Tickets:
                 taken = self._intake.reuse(caller, existing, ticket.spec, ticket.attach_to, self._attachment_id(ticket))
                 return Opened(self._completed(ticket, taken), taken)
         opened = replace(ticket, state=TicketState.UPLOADING, writer_epoch=ticket.writer_epoch + 1)
-        if not self._store.update_ticket(opened, if_state=WRITABLE, if_epoch=ticket.writer_epoch):
+        if not self._store.update_ticket(opened, if_state=OPEN_STATES, if_epoch=ticket.writer_epoch):
             raise errors.WriterFencedError(opened.writer_epoch)
         return Opened(opened)
 
@@ -214,7 +212,11 @@ class Tickets:
         """Turn the bytes at `location` into the ticket's file."""
         current = self.get(caller, ticket.id)
         if current.state is TicketState.COMPLETED:
-            return self.result(caller, current)
+            # By another writer, or an earlier attempt of this very call. All write under one name, so the bytes at
+            # `location` may well be the file's own.
+            done = self.result(caller, current)
+            blob = self._store.blob(done.file.blob_id)
+            return replace(done, blob_is_new=blob is not None and blob.location == location)
         self._require_open(current)
         if current.writer_epoch != ticket.writer_epoch:
             raise errors.WriterFencedError(current.writer_epoch)
@@ -266,6 +268,12 @@ class Tickets:
         resolved = self._subjects.resolve(caller, attach_to, register=False)
         if ticket.attach_to is None or (ticket.attach_to.type, ticket.attach_to.id) != (resolved.type, resolved.id):
             raise errors.invalid("attach_to", "differs from the subject that the ticket was issued for; leave it out")
+
+    def _as_of_now(self, ticket: Ticket) -> Ticket:
+        """Show a ticket whose time is up as EXPIRED, also before a sweep has noted it."""
+        if ticket.state in OPEN_STATES and ticket.expire_time <= self._clock.now():
+            return replace(ticket, state=TicketState.EXPIRED)
+        return ticket
 
     def _completed(self, ticket: Ticket, taken: Taken) -> Ticket:
         done = replace(

@@ -12,7 +12,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass, replace
 
 import google_crc32c
@@ -176,6 +176,9 @@ class Receiving:
 
     def finish(self, claimed: Checksums, size_bytes: int | None, caller: Caller) -> Taken:
         """Compare, commit and record; the answer is durable when this returns."""
+        return self._uploads.finish(self.ticket.id, lambda: self._finish(claimed, size_bytes, caller))
+
+    def _finish(self, claimed: Checksums, size_bytes: int | None, caller: Caller) -> Taken:
         try:
             self._settle()
             spec = self.ticket.spec
@@ -190,6 +193,9 @@ class Receiving:
         except (errors.SizeMismatchError, errors.ContentChecksumMismatchError, errors.StorageFullError) as refusal:
             self.fail(refusal)
             raise
+        except errors.StoredContentCorruptError as loss:
+            self.fail(loss)
+            raise errors.UploadTicketClosedError(TicketState.FAILED.value) from loss
         finally:
             self.release()
 
@@ -214,6 +220,7 @@ class Receiving:
                 self._uploads.park(self.ticket.id, self._hashes)
         except errors.StorageFullError as refusal:
             self._uploads.fail(self._caller, self.ticket, refusal)
+            raise
         except errors.RemoraError:
             # Fenced, or storage is away: what is recorded stands, and the next Open begins there.
             pass
@@ -267,8 +274,11 @@ class Receiving:
 
     def _sync_to(self, mark: tuple[int, int]) -> None:
         size, crc32c = mark
-        if self._sync.waiting or size == self.ticket.committed_size:
+        if self._sync.waiting:
             # A later mark is already waiting, and syncing for it covers this one.
+            return
+        if size == self.ticket.committed_size:
+            self._tell()
             return
         self.staged.sync()
         ticket = self.ticket
@@ -338,6 +348,40 @@ class Uploads:
         self._lock = threading.Lock()
         self._active: dict[str, Receiving] = {}
         self._parked: OrderedDict[str, Hashes] = OrderedDict()
+        self._finishing: dict[str, Future[Taken]] = {}
+
+    def finish(self, ticket_id: str, finish: Callable[[], Taken]) -> Taken:
+        """Finish an upload; whoever asks for the same ticket meanwhile waits for this, however long it takes."""
+        result: Future[Taken] = Future()
+        with self._lock:
+            self._finishing[ticket_id] = result
+        try:
+            taken = finish()
+        except BaseException as problem:
+            result.set_exception(problem)
+            raise
+        else:
+            result.set_result(taken)
+            return taken
+        finally:
+            with self._lock:
+                self._finishing.pop(ticket_id, None)
+
+    def is_finishing(self, ticket_id: str) -> bool:
+        """Tell whether there is something to `join`."""
+        return ticket_id in self._finishing
+
+    def join(self, caller: Caller, ticket_id: str) -> Taken | None:
+        """Wait for the end of a ticket that is being finished, and return it; None if it isn't.
+
+        To open it anew would fence off the verification, which reads every byte, only to begin it again.
+        """
+        with self._lock:
+            finishing = self._finishing.get(ticket_id)
+        if finishing is None:
+            return None
+        self.tickets.get(caller, ticket_id)
+        return finishing.result()
 
     def begin(self, caller: Caller, ticket: Ticket) -> Receiving:
         """Start receiving for a ticket that was just opened; an older writer in this process is stopped first."""
@@ -354,6 +398,11 @@ class Uploads:
                 raise errors.StorageUnavailableError
         try:
             receiving.start(self._blobs.stage(ticket.id, ticket.committed_size))
+        except errors.StoredContentCorruptError as loss:
+            # Fewer bytes are left than were confirmed. The confirmed size never shrinks; the upload begins anew.
+            receiving.release()
+            self.fail(caller, ticket, loss)
+            raise errors.UploadTicketClosedError(TicketState.FAILED.value) from loss
         except BaseException:
             receiving.release()
             raise
@@ -396,6 +445,9 @@ class Uploads:
     ) -> Taken:
         """Finish a ticket whose bytes were appended; repeating it returns the same file."""
         fields.checksums(claimed, "checksums")
+        joined = self.join(caller, ticket_id)
+        if joined is not None:
+            return joined
         ticket = self.tickets.get(caller, ticket_id)
         wanted = size_bytes if size_bytes is not None else ticket.spec.size_bytes
         nothing_came = ticket.state is TicketState.PENDING and wanted != 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import grpc
@@ -18,6 +18,8 @@ from remora_server.rpc import convert
 from remora_server.rpc.admission import Admission
 from remora_server.rpc.calls import Calls, caller
 from remora_server.rpc.upload_stream import Draining
+
+CheckAgain = Callable[[grpc.aio.ServicerContext[Any, Any]], Awaitable[object]]
 
 CHECKPOINT_SECONDS = 15.0
 POLL_SECONDS = 1.0
@@ -58,7 +60,15 @@ class ActivityService(activity_service_pb2_grpc.ActivityServiceServicer):
     """The RPCs of the activity log."""
 
     def __init__(
-        self, calls: Calls, log: ActivityLog, clock: Clock, *, watching: Admission, growth: Growth, draining: Draining
+        self,
+        calls: Calls,
+        log: ActivityLog,
+        clock: Clock,
+        *,
+        watching: Admission,
+        growth: Growth,
+        draining: Draining,
+        check_again: CheckAgain,
     ) -> None:
         self._calls = calls
         self._log = log
@@ -66,6 +76,7 @@ class ActivityService(activity_service_pb2_grpc.ActivityServiceServicer):
         self._watching = watching
         self._growth = growth
         self._draining = draining
+        self._check_again = check_again
 
     async def ListActivities(
         self, request: pb.ListActivitiesRequest, context: grpc.aio.ServicerContext[Any, Any]
@@ -136,12 +147,16 @@ class ActivityService(activity_service_pb2_grpc.ActivityServiceServicer):
         workspace_id = query.workspace_id
         started = pb.WatchActivitiesResponse.Started(cursor=self._log.cursor(workspace_id, place))
         await context.write(pb.WatchActivitiesResponse(started=started))
-        began = told = time.monotonic()
+        began = told = checked = time.monotonic()
         while True:
             wake.clear()
             found, place = await self._calls.read(self._log.after, query, place)
             cursor = self._log.cursor(workspace_id, place)
             now = time.monotonic()
+            if now - checked >= CHECKPOINT_SECONDS:
+                # A watch outlives many a key.
+                await self._check_again(context)
+                checked = now
             if found:
                 shown = [self._shown(one, include_payload=include_payload) for one in found]
                 batch = pb.WatchActivitiesResponse.Batch(activities=shown, cursor=cursor)

@@ -64,7 +64,7 @@ class AttachmentService(attachment_service_pb2_grpc.AttachmentServiceServicer):
             return pb.BatchUpsertAttachmentsResponse(results=[_upsert_result(one) for one in results])
 
         return await self._calls.once(
-            "BatchUpsertAttachments", request, answer, pb.BatchUpsertAttachmentsResponse.FromString
+            "BatchUpsertAttachments", request, answer, pb.BatchUpsertAttachmentsResponse.FromString, writes_many=True
         )
 
     async def GetAttachment(

@@ -23,7 +23,7 @@ _CALLER: ContextVar[Caller] = ContextVar("caller")
 
 
 class Writer(Protocol):
-    """Runs changes one after the other on its own thread."""
+    """Runs changes one after the other."""
 
     def submit_to(
         self, call: Callable[[], Result], loop: asyncio.AbstractEventLoop, future: asyncio.Future[Result]
@@ -55,8 +55,11 @@ def caller() -> Caller:
 class Calls:
     """Takes core calls off the event loop."""
 
-    def __init__(self, writer: Writer, readers: Executor, waiters: Executor, repeats: Repeats) -> None:
+    def __init__(
+        self, writer: Writer, patient_writer: Writer, readers: Executor, waiters: Executor, repeats: Repeats
+    ) -> None:
         self._writer = writer
+        self._patient_writer = patient_writer
         self._readers = readers
         self._waiters = waiters
         self._repeats = repeats
@@ -79,7 +82,11 @@ class Calls:
 
     async def change(self, call: Callable[P, Result], *args: P.args, **kwargs: P.kwargs) -> Result:
         """Run a core call inside a transaction on the writer; return when its effect is durable."""
-        return await self._submit(partial(call, *args, **kwargs))
+        return await self._submit(partial(call, *args, **kwargs), self._writer)
+
+    async def change_many(self, call: Callable[P, Result], *args: P.args, **kwargs: P.kwargs) -> Result:
+        """Run a core call that may write many rows, on the writer's own thread."""
+        return await self._submit(partial(call, *args, **kwargs), self._patient_writer)
 
     async def once(
         self,
@@ -88,14 +95,16 @@ class Calls:
         answer: Callable[[], Response],
         make: Callable[[bytes], Response],
         parameters: bytes | None = None,
+        *,
+        writes_many: bool = False,
     ) -> Response:
         """Run a change that answers a repeated request_id as it did the first time.
 
-        `answer` runs on the writer. `parameters` stands for the request where that is too large to be compared whole.
+        `answer` runs inside a change. `parameters` stands for the request where that is too large to be compared whole.
         """
         request_id: str = getattr(request, "request_id", "")
         if not request_id:
-            return await self._submit(answer)
+            return await self._submit(answer, self._patient_writer if writes_many else self._writer)
         fields.request_id(request_id)
         if parameters is None:
             bare = type(request)()
@@ -105,10 +114,10 @@ class Calls:
         call = partial(
             self._repeats.once, caller(), method, request_id, parameters, lambda: answer().SerializeToString()
         )
-        return make(await self._submit(call))
+        return make(await self._submit(call, self._patient_writer if writes_many else self._writer))
 
-    def _submit(self, call: Callable[[], Result]) -> asyncio.Future[Result]:
+    def _submit(self, call: Callable[[], Result], writer: Writer) -> asyncio.Future[Result]:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Result] = loop.create_future()
-        self._writer.submit_to(call, loop, future)
+        writer.submit_to(call, loop, future)
         return future

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
@@ -49,6 +50,8 @@ class DownloadStream:
         self._wanted = wanted
         self._readers = readers
         self._crc32c = 0
+        self._reading = threading.Lock()
+        self._is_closed = False
         self._is_whole = wanted.length == file.size_bytes
 
     async def serve(self, context: Context) -> None:
@@ -71,19 +74,34 @@ class DownloadStream:
         if offset == end:
             return
         ahead = loop.run_in_executor(self._readers, self._piece, offset, end)
-        while offset < end:
-            message, size = await ahead
-            offset += size
-            if offset < end:
-                ahead = loop.run_in_executor(self._readers, self._piece, offset, end)
-            await context.write(message)
+        try:
+            while offset < end:
+                message, size = await ahead
+                offset += size
+                if offset < end:
+                    ahead = loop.run_in_executor(self._readers, self._piece, offset, end)
+                await context.write(message)
+        finally:
+            ahead.cancel()
 
     def close(self) -> None:
-        """Let go of the bytes."""
+        """Let go of the bytes, after the piece that may be read ahead just now."""
         if not isinstance(self._source, bytes):
-            self._source.close()
+            self._readers.submit(self._close)
+
+    def _close(self) -> None:
+        with self._reading:
+            self._is_closed = True
+            if not isinstance(self._source, bytes):
+                self._source.close()
 
     def _piece(self, offset: int, end: int) -> tuple[pb.ReadFileResponse, int]:
+        with self._reading:
+            if self._is_closed:
+                raise asyncio.CancelledError
+            return self._read_piece(offset, end)
+
+    def _read_piece(self, offset: int, end: int) -> tuple[pb.ReadFileResponse, int]:
         wanted = min(CHUNK_BYTES, end - offset)
         source = self._source
         data = source[offset : offset + wanted] if isinstance(source, bytes) else source.read(offset, wanted)

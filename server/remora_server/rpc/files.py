@@ -5,27 +5,27 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import grpc
 
 from remora.v1 import common_pb2, file_service_pb2_grpc, upload_ticket_service_pb2
 from remora.v1 import file_service_pb2 as pb
-from remora_server.core import batches, errors
+from remora_server.core import batches, errors, fields
 from remora_server.core.deletion import Deletion
 from remora_server.core.files import Files
 from remora_server.core.intake import Content, Taken
 from remora_server.core.model import Caller, File
 from remora_server.core.ports import FileQuery
 from remora_server.core.tickets import Request, Tickets
-from remora_server.core.uploads import Uploads, measure
+from remora_server.core.uploads import Uploads
 from remora_server.rpc import convert
 from remora_server.rpc.admission import Admission
 from remora_server.rpc.calls import Calls, caller, obtain
 from remora_server.rpc.download_stream import DownloadStream, range_of
 from remora_server.rpc.errors import status_of
-from remora_server.rpc.upload_stream import Draining, Pace, UploadStream, done_to_proto
+from remora_server.rpc.upload_stream import HEARTBEAT_SECONDS, Draining, Pace, UploadStream, done_to_proto
 
 BATCH_BYTES = 3 * 1024 * 1024
 CREATE_WAIT_SECONDS = 10.0
@@ -131,6 +131,8 @@ class FileService(file_service_pb2_grpc.FileServiceServicer):
                 return
             if not isinstance(first, pb.WriteFileRequest) or first.WhichOneof("message") != "open":
                 raise errors.invalid("message", "must be open first")
+            fields.request_id(first.open.request_id)
+            who = replace(who, request_id=first.open.request_id)
             ticket_id, done = await self._ticket_of(who, first.open)
             if done is not None:
                 await context.write(pb.WriteFileResponse(done=done))
@@ -138,6 +140,9 @@ class FileService(file_service_pb2_grpc.FileServiceServicer):
             attach_to = convert.optional_subject_from_proto(
                 first.open.attach_to, given=first.open.HasField("attach_to") and bool(first.open.upload_ticket_id)
             )
+            if self._uploads.is_finishing(ticket_id):
+                await self._join(context, who, ticket_id)
+                return
             opened = await self._calls.change(self._tickets.open, who, ticket_id, attach_to)
             if opened.done is not None:
                 await context.write(pb.WriteFileResponse(done=done_to_proto(opened.done)))
@@ -155,6 +160,19 @@ class FileService(file_service_pb2_grpc.FileServiceServicer):
                 lambda: self._streams.check_again(context),
             )
             await stream.serve()
+
+    async def _join(self, context: grpc.aio.ServicerContext[Any, Any], who: Caller, ticket_id: str) -> None:
+        """Wait with the client for the end of an upload that another stream began to finish."""
+        joining = asyncio.ensure_future(self._calls.wait(self._uploads.join, who, ticket_id))
+        while not (await asyncio.wait({joining}, timeout=HEARTBEAT_SECONDS))[0]:
+            await context.write(pb.WriteFileResponse(verifying=pb.WriteFileResponse.Verifying()))
+        taken = joining.result()
+        if taken is None:
+            opened = await self._calls.change(self._tickets.open, who, ticket_id, None)
+            taken = opened.done
+        if taken is None:
+            raise errors.StorageUnavailableError
+        await context.write(pb.WriteFileResponse(done=done_to_proto(taken)))
 
     async def CreateFile(
         self, request: pb.CreateFileRequest, context: grpc.aio.ServicerContext[Any, Any]
@@ -237,7 +255,7 @@ class FileService(file_service_pb2_grpc.FileServiceServicer):
     async def DeleteFile(
         self, request: pb.DeleteFileRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> pb.DeleteFileResponse:
-        deleted = await self._calls.change(
+        deleted = await self._calls.change_many(
             self._deletion.delete_file, caller(), request.file_id, request.etag, detach=request.detach
         )
         return pb.DeleteFileResponse(file=convert.file_to_proto(deleted))
@@ -265,15 +283,15 @@ class FileService(file_service_pb2_grpc.FileServiceServicer):
         who = caller()
         room = BATCH_BYTES
 
-        def read(file_id: str) -> bytes:
+        def read(file_id: str) -> tuple[bytes, int | None]:
             nonlocal room
             file = self._files.readable(who, file_id)
             if file.size_bytes > room:
                 raise errors.FileTooLargeError(BATCH_BYTES)
             room -= file.size_bytes
-            return self._files.read_whole(file)
+            return self._files.read_whole(file), file.checksums.crc32c
 
-        results = await self._calls.wait(batches.each_read, request.file_ids, read, "file_ids")
+        results = await self._calls.read(batches.each_read, request.file_ids, read, "file_ids")
         return pb.BatchReadFilesResponse(results=map(_read_result, results))
 
     async def GetFileDownloadUrl(
@@ -334,8 +352,8 @@ def _get_result(one: File | errors.RemoraError) -> pb.BatchGetFilesResult:
     return pb.BatchGetFilesResult(file=convert.file_to_proto(one))
 
 
-def _read_result(one: bytes | errors.RemoraError) -> pb.BatchReadFilesResult:
+def _read_result(one: tuple[bytes, int | None] | errors.RemoraError) -> pb.BatchReadFilesResult:
     if isinstance(one, errors.RemoraError):
         return pb.BatchReadFilesResult(error=status_of(one))
-    data = common_pb2.ChecksummedData(content=one, crc32c=measure(one).checksums.crc32c)
-    return pb.BatchReadFilesResult(data=data)
+    content, crc32c = one
+    return pb.BatchReadFilesResult(data=common_pb2.ChecksummedData(content=content, crc32c=crc32c))

@@ -17,6 +17,7 @@ from google.protobuf.descriptor import ServiceDescriptor
 from grpc_status import rpc_status
 
 from remora.v1 import options_pb2
+from remora_server.core import fields
 from remora_server.core.access import require_scope
 from remora_server.core.errors import RemoraError, TokenMissingError, invalid
 from remora_server.core.model import Caller
@@ -141,6 +142,7 @@ class Gate:
             caller = self._keys.recent(token) or await self._keys.caller(token)
             require_scope(caller, scope)
             request_id = getattr(request, "request_id", "")
+            fields.request_id(request_id)
             _refuse_malformed(request)
             set_caller(replace(caller, request_id=request_id) if request_id else caller)
             return await behave(request, context)

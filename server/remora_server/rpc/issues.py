@@ -56,7 +56,9 @@ class IssueService(issue_service_pb2_grpc.IssueServiceServicer):
             results = self._issues.upsert_many(who, request.workspace_id, items, self._changes)
             return pb.BatchUpsertIssuesResponse(results=map(_result, results))
 
-        return await self._calls.once("BatchUpsertIssues", request, answer, pb.BatchUpsertIssuesResponse.FromString)
+        return await self._calls.once(
+            "BatchUpsertIssues", request, answer, pb.BatchUpsertIssuesResponse.FromString, writes_many=True
+        )
 
     async def GetIssue(
         self, request: pb.GetIssueRequest, context: grpc.aio.ServicerContext[Any, Any]

@@ -48,7 +48,9 @@ class LinkService(link_service_pb2_grpc.LinkServiceServicer):
             results = self._links.create_many(who, request.workspace_id, drafts, self._changes)
             return pb.BatchCreateLinksResponse(results=map(_result, results))
 
-        return await self._calls.once("BatchCreateLinks", request, answer, pb.BatchCreateLinksResponse.FromString)
+        return await self._calls.once(
+            "BatchCreateLinks", request, answer, pb.BatchCreateLinksResponse.FromString, writes_many=True
+        )
 
     async def GetLink(
         self, request: pb.GetLinkRequest, context: grpc.aio.ServicerContext[Any, Any]

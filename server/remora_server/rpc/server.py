@@ -172,7 +172,13 @@ class RpcServer:
         )
         activity_service_pb2_grpc.add_ActivityServiceServicer_to_server(
             ActivityService(
-                calls, rules.log, rules.clock, watching=watching, growth=self.growth, draining=self.draining
+                calls,
+                rules.log,
+                rules.clock,
+                watching=watching,
+                growth=self.growth,
+                draining=self.draining,
+                check_again=lambda context: keys.caller(token_of(context)),
             ),
             server,
         )

@@ -55,7 +55,11 @@ class UploadTicketService(upload_ticket_service_pb2_grpc.UploadTicketServiceServ
             return pb.BatchCreateUploadTicketsResponse(results=map(self._result, results))
 
         return await self._calls.once(
-            "BatchCreateUploadTickets", request, answer, pb.BatchCreateUploadTicketsResponse.FromString
+            "BatchCreateUploadTickets",
+            request,
+            answer,
+            pb.BatchCreateUploadTicketsResponse.FromString,
+            writes_many=True,
         )
 
     async def GetUploadTicket(

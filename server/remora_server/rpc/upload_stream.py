@@ -85,6 +85,7 @@ class UploadStream:
         self._told = receiving.ticket.committed_size
         self._began = self._heard = self._window_began = time.monotonic()
         self._window_bytes = 0
+        self._owes_progress = False  # A flush is answered even if it brings nothing new.
         self._left = False
         self._ticking = self._loop.call_later(TICK_SECONDS, self._tick)
         self._reading = self._read()
@@ -145,6 +146,7 @@ class UploadStream:
             self._append(message.chunk)
         elif kind == "flush":
             self._receiving.flush()
+            self._owes_progress = True
         else:
             raise errors.invalid("message", "must be chunk, flush or finish after open")
         return False
@@ -160,7 +162,8 @@ class UploadStream:
         return reading
 
     def _tick(self) -> None:
-        self._receiving.tick()
+        if not self._left:
+            self._receiving.tick()
         self._wake.set()
         self._ticking = self._loop.call_later(TICK_SECONDS, self._tick)
 
@@ -193,7 +196,10 @@ class UploadStream:
 
     async def _tell_progress(self) -> None:
         ticket = self._receiving.ticket
-        if ticket.committed_size > self._told:
+        if ticket.committed_size > self._told or (
+            self._owes_progress and ticket.committed_size == self._receiving.next_offset
+        ):
+            self._owes_progress = False
             self._told = ticket.committed_size
             checksums = common_pb2.Checksums(crc32c=ticket.committed_crc32c)
             await self._send(

@@ -2,8 +2,9 @@
 
 Python runs one thread at a time, and SQLite lets go of that right in every statement. With the statements on another
 thread a busy loop takes the right away each time, and at 64 callers half of the processor's time went into handing it
-over. A change costs the loop some fifty microseconds; what takes longer, finds the database locked or fails half-way
-goes to the writer's thread. For SQLite only: a statement of PostgreSQL waits for the network.
+over. A change costs the loop some fifty microseconds. Changes of many rows are handed to the writer's thread by whoever
+makes them; those that find the database locked or fail half-way go there from here. For SQLite only: a statement of
+PostgreSQL waits for the network.
 """
 
 from __future__ import annotations
@@ -16,9 +17,11 @@ from queue import SimpleQueue
 from typing import TypeVar
 
 from remora_server.stores.database import Database
-from remora_server.stores.writer import BATCH_LIMIT, Job, Writer, run_job
+from remora_server.stores.writer import Job, Writer, run_job
 
 Result = TypeVar("Result")
+
+TURN_CALLS = 64  # Some three milliseconds.
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +35,8 @@ class LoopWriter:
         self._gathered: list[Job] = []
         self._is_scheduled = False
         self._is_committing = False
-        self._is_patient = True
+        self._is_patient = True  # Whether this connection still waits for locks, as it must not on the loop.
+        self._closed = False
         self._commits: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._commit_all, name="commit", daemon=True)
         self._thread.start()
@@ -47,13 +51,14 @@ class LoopWriter:
             loop.call_soon(self._run_gathered, loop)
 
     def close(self) -> None:
-        """Finish the commit that is under way and end the thread."""
+        """Finish the commit that is under way and end the thread; call it on the loop. Later changes pass by here."""
+        self._closed = True
         self._commits.put(None)
         self._thread.join()
 
     def _run_gathered(self, loop: asyncio.AbstractEventLoop) -> None:
         self._is_scheduled = False
-        batch, self._gathered = self._gathered[:BATCH_LIMIT], self._gathered[BATCH_LIMIT:]
+        batch, self._gathered = self._gathered[:TURN_CALLS], self._gathered[TURN_CALLS:]
         batch = [job for job in batch if job.is_wanted()]
         if batch and not self._run(batch, loop):
             for job in batch:
@@ -65,7 +70,7 @@ class LoopWriter:
     def _run(self, batch: Sequence[Job], loop: asyncio.AbstractEventLoop) -> bool:
         """Run a batch here up to its commit; False, and nothing has happened, if the other thread must do it."""
         database = self._database
-        if not self._writer.try_turn():
+        if self._closed or not self._writer.try_turn():
             return False
         try:
             if self._is_patient:

@@ -235,10 +235,12 @@ class Writer:
         self._database.command("SAVEPOINT part")
         try:
             result = call()
-        except BaseException:
-            if self._database.in_transaction():
-                self._database.command("ROLLBACK TO part")
-                self._database.command("RELEASE part")
+        except BaseException as error:
+            if not self._database.in_transaction():
+                # Nobody may take this for the refusal of one part: all that the call did before is gone as well.
+                raise BatchLostError from error
+            self._database.command("ROLLBACK TO part")
+            self._database.command("RELEASE part")
             raise
         self._database.command("RELEASE part")
         return result

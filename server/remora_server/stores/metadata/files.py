@@ -80,13 +80,19 @@ def _own_with_content(blob_key: Slot, creator_id: Slot) -> Query:
 
 @kept
 def _own_with_name(blob_key: Slot, creator_id: Slot, name: Slot) -> Query:
-    return _with_content(blob_key).where(Files.creator_id == creator_id, Files.name == name).limit(1)
+    return _held_with_name(blob_key, creator_id, name).limit(1)
 
 
 @kept
 def _own_with_type(blob_key: Slot, creator_id: Slot, name: Slot, content_type: Slot) -> Query:
-    named = _with_content(blob_key).where(Files.creator_id == creator_id, Files.name == name)
-    return named.where(Files.content_type == content_type).limit(1)
+    return _held_with_name(blob_key, creator_id, name).where(Files.content_type == content_type).limit(1)
+
+
+def _held_with_name(blob_key: Slot, creator_id: Slot, name: Slot) -> peewee.ModelSelect[Files]:
+    """Leave out files that lost their last attachment: they are on their way out, and nobody may be handed one."""
+    return _with_content(blob_key).where(
+        Files.creator_id == creator_id, Files.name == name, Files.detach_time.is_null()
+    )
 
 
 @kept

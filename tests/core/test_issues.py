@@ -1,0 +1,156 @@
+"""The registry of issues."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from remora_server.core import ids
+from remora_server.core.errors import (
+    DuplicateInBatchError,
+    EtagMismatchError,
+    NotFoundError,
+    ValidationFailedError,
+)
+from remora_server.core.issues import UpsertedIssue
+from remora_server.core.model import Assignee, ExternalRef, Issue, IssueStatus, Outcome
+from remora_server.core.ports import IssueQuery
+from tests.core.world import World, issue
+from tests.stores.samples import Tenant
+
+
+def wanted(key: str = "ENG-1", workspace: str = "acme", **fields: Any) -> Issue:
+    """Return an issue as a host system writes it."""
+    made = Issue("", workspace, key, (), "", "", "", IssueStatus(), (), completed=False, metadata={}, create_time=0,
+                 update_time=0, delete_time=None, version=0)  # fmt: skip
+    return replace(made, **fields)
+
+
+def push(world: World, one: Issue, *mask: str, etag: str = "") -> UpsertedIssue:
+    """Push an issue."""
+    return world.do(world.issues.upsert, world.jo, one, mask, etag)
+
+
+def test_upserts(world: World) -> None:
+    """An issue is created, changed where it differs, and left alone where it does not."""
+    full = wanted(
+        title="t", external_refs=(ExternalRef("jira", "1"),), assignees=(Assignee("u1"),), status=IssueStatus("s"),
+        metadata={"a": 1}, completed=True, project_id="prj_1",
+    )  # fmt: skip
+    first = push(world, full)
+    assert (first.outcome, first.issue.version) == (Outcome.CREATED, 1)
+    assert push(world, full) == UpsertedIssue(first.issue, Outcome.UNCHANGED)
+    second = push(world, wanted(metadata={"a": 1.0}))
+    assert (second.outcome, second.issue.metadata, second.issue.title) == (Outcome.UPDATED, {"a": 1.0}, "t")
+    assert push(world, wanted(metadata={"b": 2}), "metadata.b").issue.metadata == {"a": 1.0, "b": 2}
+    bare = push(world, wanted(), "*").issue
+    assert (bare.title, bare.metadata, bare.assignees, bare.completed) == ("", {}, (), False)
+    assert world.issues.get(world.jo, "acme", key="ENG-1") == bare
+    assert [one.changed_fields for one in world.told()] == [
+        (), ("metadata",), ("metadata",),
+        ("external_refs", "project_id", "title", "status", "assignees", "completed", "metadata"),
+    ]  # fmt: skip
+
+
+def test_etags(world: World) -> None:
+    """An etag counts if the issue is there."""
+    made = push(world, wanted(), etag='"9"').issue
+    with pytest.raises(EtagMismatchError):
+        push(world, wanted(title="t"), etag='"9"')
+    assert push(world, wanted(title="t"), etag='"1"').issue.id == made.id
+
+
+def test_parents(world: World) -> None:
+    """A parent must be there, be of the same workspace, and be another."""
+    parent = push(world, wanted("ENG-0")).issue
+    assert push(world, wanted(parent_issue_id=str(ids.to_uuid(parent.id)))).issue.parent_issue_id == parent.id
+    with pytest.raises(ValidationFailedError):
+        push(world, wanted("ENG-0", parent_issue_id=parent.id))
+    with pytest.raises(NotFoundError):
+        world.do(world.issues.upsert, world.stranger, wanted("X-1", "elsewhere", parent_issue_id=parent.id), ())
+    listed = world.issues.list(world.jo, IssueQuery("acme", parent.id), include_total_size=True)
+    assert ([one.key for one in listed.items], listed.total_size) == (["ENG-1"], 1)
+    with pytest.raises(NotFoundError):
+        world.issues.list(world.jo, IssueQuery("acme", ids.new_id(ids.ISSUE)))
+
+
+def test_batches(world: World) -> None:
+    """A key occurs once in a batch."""
+    items = [(wanted("A-1"), (), ""), (wanted("A-1"), (), ""), (wanted("A-2", "elsewhere"), (), "")]
+    results = world.do(world.issues.upsert_many, world.jo, "acme", items, world.changes)
+    assert [type(one) for one in results] == [UpsertedIssue, DuplicateInBatchError, NotFoundError]
+
+
+def test_reading(world: World) -> None:
+    """By id, by UUID, or by key within a workspace."""
+    made = push(world, wanted()).issue
+    assert world.issues.get(world.kim, "", issue_id=made.id) == made
+    assert world.issues.get(world.kim, "", issue_id=str(ids.to_uuid(made.id))) == made
+    for key, message in (("", ValidationFailedError), ("ENG-9", NotFoundError)):
+        with pytest.raises(message):
+            world.issues.get(world.jo, "acme", key=key)
+    with pytest.raises(NotFoundError):
+        world.issues.get(world.stranger, "", issue_id=made.id)
+
+
+def test_deleting_and_coming_back(world: World) -> None:
+    """A deleted issue is unknown; a push or a write to it brings it back under its old id, with new facts only."""
+    made = push(world, wanted(title="t", assignees=(Assignee("u1"),))).issue
+    with pytest.raises(EtagMismatchError):
+        world.do(world.issues.delete, world.jo, made.id, '"9"')
+    gone = world.do(world.issues.delete, world.kim, made.id)
+    assert gone is not None
+    assert gone.delete_time is not None
+    assert world.do(world.issues.delete, world.jo, made.id, allow_missing=True) is None
+    with pytest.raises(NotFoundError):
+        world.do(world.issues.delete, world.jo, made.id)
+    with pytest.raises(NotFoundError):
+        world.subjects.resolve(world.jo, issue(), register=False)
+    again = world.do(world.subjects.resolve, world.jo, issue(), register=True)
+    assert again.id == made.id
+    back = world.issues.get(world.jo, "acme", key="ENG-1")
+    assert (back.title, back.assignees, back.delete_time) == ("", (), None)
+    assert back.version > gone.version
+    world.do(world.issues.delete, world.jo, made.id)
+    pushed = push(world, wanted(title="t2"))
+    assert (pushed.outcome, pushed.issue.id, pushed.issue.create_time) == (Outcome.CREATED, made.id, made.create_time)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"key": ""}, {"key": "x" * 256}, {"key": " a"}, {"key": "a\0"}, {"key": "0190a0a0-0000-7000-8000-000000000000"},
+        {"title": "x" * 1025}, {"project_id": "\0"}, {"status": IssueStatus(color="x" * 256)},
+        {"assignees": (Assignee(""),)}, {"assignees": (Assignee("x", "y" * 2049),)},
+        {"assignees": (Assignee("x"),) * 51},
+        {"external_refs": (ExternalRef("x" * 256),)}, {"external_refs": (ExternalRef(),) * 51}, {"metadata": {"": 1}},
+    ],
+)  # fmt: skip
+def test_limits(world: World, fields: dict[str, Any]) -> None:
+    """What can't be accepted leaves nothing."""
+    with pytest.raises(ValidationFailedError):
+        push(world, replace(wanted(), **fields))
+    assert world.store.list_issues(IssueQuery(world.jo.workspace_id), None, 9) == []
+
+
+def test_metadata_does_not_grow(world: World) -> None:
+    """The limits hold for the result of an update."""
+    push(world, wanted(metadata={f"{n}": n for n in range(50)}))
+    with pytest.raises(ValidationFailedError):
+        push(world, wanted(metadata={"more": 1}), "metadata.more")
+
+
+def test_lists(world: World) -> None:
+    """Pages of what is not completed, or of all; filters have limits."""
+    for number in range(5):
+        push(world, wanted(f"A-{number}", completed=number == 2))
+    world.do(world.store.find_or_add_issue, Tenant(world.store, "elsewhere").issue())
+    first = world.issues.list(world.jo, IssueQuery("acme"), page_size=3)
+    rest = world.issues.list(world.jo, IssueQuery("acme"), page_size=3, page_token=first.next_page_token)
+    assert {one.key for one in (*first.items, *rest.items)} == {"A-0", "A-1", "A-3", "A-4"}
+    assert len(world.issues.list(world.jo, IssueQuery("acme", include_completed=True)).items) == 5
+    for query in (IssueQuery("acme", status_ids=("x",) * 101), IssueQuery("acme", assignee_ids=("x",) * 101)):
+        with pytest.raises(ValidationFailedError):
+            world.issues.list(world.jo, query)
