@@ -88,6 +88,8 @@ def _options(address: str) -> list[tuple[str, Any]]:
     return [
         ("grpc.primary_user_agent", f"remora-python/{remora.__version__}"),
         ("grpc.service_config", Path(__file__).with_name("service_config.json").read_text()),
+        # A page of a thousand large attachments passes the default of 4 MiB.
+        ("grpc.max_receive_message_length", 64 * 1024 * 1024),
         ("grpc.keepalive_time_ms", 60_000),
         ("grpc.keepalive_timeout_ms", 20_000),
         # Uploads live through restarts: look for the server again soon, not after up to two minutes.

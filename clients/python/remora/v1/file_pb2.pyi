@@ -434,7 +434,9 @@ class File(_message.Message):
 
     @_builtins.property
     def purge_time(self) -> _timestamp_pb2.Timestamp:
-        """After this moment a deleted file can no longer be undeleted. Set together with `delete_time`."""
+        """After this moment a deleted file can no longer be undeleted. May be unset; then the operator's grace period after
+        `delete_time` counts, 7 days unless it was set otherwise.
+        """
 
     @_builtins.property
     def external_ref(self) -> _common_pb2.ExternalRef:

@@ -92,8 +92,8 @@ class FileServiceStub:
       has failed and the bytes are gone. Start over with a new Open.
     - INVALID_ARGUMENT `VALIDATION_FAILED`: a message is malformed or out of order, such as a Chunk before Open.
     - RESOURCE_EXHAUSTED `TOO_MANY_STREAMS`, `RATE_LIMITED`: Open again after the delay in RetryInfo.
-    - RESOURCE_EXHAUSTED `QUOTA_EXCEEDED`, `STORAGE_FULL`, `FILE_TOO_LARGE`: stop. With the first two the ticket stays
-      good until it expires.
+    - RESOURCE_EXHAUSTED `QUOTA_EXCEEDED`, `STORAGE_FULL`, `FILE_TOO_LARGE`: stop. With the first the ticket stays
+      good; with the others it has FAILED and nothing is left of it.
     - FAILED_PRECONDITION `UPLOAD_TICKET_EXPIRED`, `UPLOAD_TICKET_CLOSED`: start over with a new Open.
     - NOT_FOUND: no such ticket, or it is not the caller's.
     - PERMISSION_DENIED: rights were withdrawn during the upload. Stop.
@@ -206,8 +206,8 @@ class FileServiceAsyncStub(FileServiceStub):
       has failed and the bytes are gone. Start over with a new Open.
     - INVALID_ARGUMENT `VALIDATION_FAILED`: a message is malformed or out of order, such as a Chunk before Open.
     - RESOURCE_EXHAUSTED `TOO_MANY_STREAMS`, `RATE_LIMITED`: Open again after the delay in RetryInfo.
-    - RESOURCE_EXHAUSTED `QUOTA_EXCEEDED`, `STORAGE_FULL`, `FILE_TOO_LARGE`: stop. With the first two the ticket stays
-      good until it expires.
+    - RESOURCE_EXHAUSTED `QUOTA_EXCEEDED`, `STORAGE_FULL`, `FILE_TOO_LARGE`: stop. With the first the ticket stays
+      good; with the others it has FAILED and nothing is left of it.
     - FAILED_PRECONDITION `UPLOAD_TICKET_EXPIRED`, `UPLOAD_TICKET_CLOSED`: start over with a new Open.
     - NOT_FOUND: no such ticket, or it is not the caller's.
     - PERMISSION_DENIED: rights were withdrawn during the upload. Stop.
@@ -329,8 +329,8 @@ class FileServiceServicer(metaclass=_abc_1.ABCMeta):
           has failed and the bytes are gone. Start over with a new Open.
         - INVALID_ARGUMENT `VALIDATION_FAILED`: a message is malformed or out of order, such as a Chunk before Open.
         - RESOURCE_EXHAUSTED `TOO_MANY_STREAMS`, `RATE_LIMITED`: Open again after the delay in RetryInfo.
-        - RESOURCE_EXHAUSTED `QUOTA_EXCEEDED`, `STORAGE_FULL`, `FILE_TOO_LARGE`: stop. With the first two the ticket stays
-          good until it expires.
+        - RESOURCE_EXHAUSTED `QUOTA_EXCEEDED`, `STORAGE_FULL`, `FILE_TOO_LARGE`: stop. With the first the ticket stays
+          good; with the others it has FAILED and nothing is left of it.
         - FAILED_PRECONDITION `UPLOAD_TICKET_EXPIRED`, `UPLOAD_TICKET_CLOSED`: start over with a new Open.
         - NOT_FOUND: no such ticket, or it is not the caller's.
         - PERMISSION_DENIED: rights were withdrawn during the upload. Stop.
