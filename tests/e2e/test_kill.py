@@ -70,11 +70,10 @@ class Client:
                 self._unanswered(api)
                 self._unanswered = None
                 acknowledged()
-        except grpc.RpcError as error:
-            if error.code() not in DIED:
-                self.failure = error
         except BaseException as error:  # noqa: BLE001 - the test's own thread raises it.
-            self.failure = error
+            if not isinstance(error, grpc.RpcError) or error.code() not in DIED:
+                self.failure = error
+                acknowledged()
 
     def check(self, api: Api) -> None:
         """Compare what the server has with what it has acknowledged."""
@@ -236,6 +235,8 @@ def kill_under_load(server: RunningServer, clients: list[Client], changes: int) 
             thread.start()
         for _ in range(changes):
             assert told.acquire(timeout=60), "the server does nothing"
+            if any(client.failure for client in clients):
+                break
         server.kill()
         for thread in threads:
             thread.join()

@@ -48,12 +48,13 @@ def test_an_md5_that_is_given_is_compared_and_kept(api: Api, when: str) -> None:
 
 
 def test_a_blob_learns_its_md5(server: RunningServer, api: Api) -> None:
-    """Content that was first stored without an MD5 has one for every file made after somebody declared it."""
+    """Content that was first stored without an MD5 has one for all its files once somebody declared it."""
     other = server.api(server.new_key("who declares an MD5"))
     data = os.urandom(DATA_BYTES)
-    stream(api, data, common_pb2.Checksums(), common_pb2.Checksums())
+    first = stream(api, data, common_pb2.Checksums(), common_pb2.Checksums()).file
     file = stream(other, data, checksums_of(data, "md5"), common_pb2.Checksums()).file
     assert file.checksums == checksums_of(data)
+    assert api.files.GetFile(pb.GetFileRequest(file_id=first.id)).file.checksums == checksums_of(data)
 
 
 def test_every_flush_is_answered(api: Api) -> None:

@@ -76,8 +76,7 @@ class Intake:
         """Record bytes that are durable at `location`, or come as `inline` to be kept with the row."""
         claim = Checksums(sha256=content.checksums.sha256)
         existing = dedup.find_existing(self._store, self._mode, caller, claim, content.size_bytes)
-        if existing is not None:
-            return self.reuse(caller, existing, spec, attach_to, attachment_id)
+        # Also where there is a file already: its blob may have no MD5 yet.
         blob, is_new = self._store.find_or_add_blob(
             Blob(
                 id=ids.new_id(ids.BLOB),
@@ -90,6 +89,8 @@ class Intake:
             ),
             inline,
         )
+        if existing is not None:
+            return self.reuse(caller, existing, spec, attach_to, attachment_id)
         file = self._files.add(caller, _typed(spec), blob)
         return Taken(file, UploadOutcome.STORED, self._attach(caller, file, attach_to, attachment_id), is_new)
 

@@ -8,7 +8,7 @@ from remora_server.core.model import Blob, Checksums
 from remora_server.stores.database import Row
 from remora_server.stores.kept import Query, Slot, kept, kept_insert
 from remora_server.stores.metadata.rows import Rows
-from remora_server.stores.tables import BlobBytes, Blobs, Workspaces
+from remora_server.stores.tables import BlobBytes, Blobs, Files, Workspaces
 
 BLOB = (
     Blobs.id,
@@ -64,6 +64,11 @@ def _learn_md5(md5: Slot, blob_id: Slot) -> Query:
     return Blobs.update({Blobs.md5: md5}).where(Blobs.id == blob_id)
 
 
+@kept
+def _tell_files_md5(md5: Slot, blob_id: Slot) -> Query:
+    return Files.update({Files.md5: md5}).where(Files.blob_id == blob_id)
+
+
 class BlobRows(Rows):
     """Blobs, each content of a workspace once."""
 
@@ -91,10 +96,11 @@ class BlobRows(Rows):
         return new, True
 
     def _taught(self, known: Blob, md5: bytes) -> Blob:
-        """Note the MD5 of a blob that was first stored without one."""
+        """Note the MD5 of a blob that was first stored without one, and of its files."""
         if known.checksums.md5 or not md5:
             return known
         self._db.change(_learn_md5, md5, known.id)
+        self._db.change(_tell_files_md5, md5, known.id)
         return replace(known, checksums=replace(known.checksums, md5=md5))
 
     def blob(self, blob_id: str) -> Blob | None:
