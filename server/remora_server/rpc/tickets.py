@@ -45,13 +45,16 @@ class UploadTicketService(upload_ticket_service_pb2_grpc.UploadTicketServiceServ
     async def BatchCreateUploadTickets(
         self, request: pb.BatchCreateUploadTicketsRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> pb.BatchCreateUploadTicketsResponse:
-        who = caller()
-        items = [request_from_proto(item, request.workspace_id) for item in request.requests]
+        who, workspace = caller(), request.workspace_id
         if any(item.request_id for item in request.requests):
             raise errors.invalid("requests.request_id", "must be empty in a batch; set the batch's own")
 
         def answer() -> pb.BatchCreateUploadTicketsResponse:
-            results = batches.each(self._changes, items, lambda item: self._tickets.issue(who, item))
+            results = batches.each(
+                self._changes,
+                request.requests,
+                lambda item: self._tickets.issue(who, request_from_proto(item, workspace)),
+            )
             return pb.BatchCreateUploadTicketsResponse(results=map(self._result, results))
 
         return await self._calls.once(

@@ -90,7 +90,7 @@ class IssueServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListIssues(self, request, context):
-        """Lists issues of a workspace, or the parts of one issue, newest first.
+        """Lists issues of a workspace, or the parts of one issue, oldest first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

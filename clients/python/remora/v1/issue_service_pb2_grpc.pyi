@@ -42,7 +42,7 @@ class IssueServiceStub:
     GetIssue: _grpc.UnaryUnaryMultiCallable[_issue_service_pb2.GetIssueRequest, _issue_service_pb2.GetIssueResponse]
     """Returns an issue, by id or by key."""
     ListIssues: _grpc.UnaryUnaryMultiCallable[_issue_service_pb2.ListIssuesRequest, _issue_service_pb2.ListIssuesResponse]
-    """Lists issues of a workspace, or the parts of one issue, newest first."""
+    """Lists issues of a workspace, or the parts of one issue, oldest first."""
     DeleteIssue: _grpc.UnaryUnaryMultiCallable[_issue_service_pb2.DeleteIssueRequest, _issue_service_pb2.DeleteIssueResponse]
     """Forgets an issue. Its attachments and links stay, and a later upsert with the same key makes it known again under
     the same id.
@@ -62,7 +62,7 @@ class IssueServiceAsyncStub(IssueServiceStub):
     GetIssue: _aio.UnaryUnaryMultiCallable[_issue_service_pb2.GetIssueRequest, _issue_service_pb2.GetIssueResponse]  # type: ignore[assignment]
     """Returns an issue, by id or by key."""
     ListIssues: _aio.UnaryUnaryMultiCallable[_issue_service_pb2.ListIssuesRequest, _issue_service_pb2.ListIssuesResponse]  # type: ignore[assignment]
-    """Lists issues of a workspace, or the parts of one issue, newest first."""
+    """Lists issues of a workspace, or the parts of one issue, oldest first."""
     DeleteIssue: _aio.UnaryUnaryMultiCallable[_issue_service_pb2.DeleteIssueRequest, _issue_service_pb2.DeleteIssueResponse]  # type: ignore[assignment]
     """Forgets an issue. Its attachments and links stay, and a later upsert with the same key makes it known again under
     the same id.
@@ -103,7 +103,7 @@ class IssueServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _issue_service_pb2.ListIssuesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_issue_service_pb2.ListIssuesResponse, _abc.Awaitable[_issue_service_pb2.ListIssuesResponse]]:
-        """Lists issues of a workspace, or the parts of one issue, newest first."""
+        """Lists issues of a workspace, or the parts of one issue, oldest first."""
 
     @_abc_1.abstractmethod
     def DeleteIssue(
