@@ -189,6 +189,20 @@ def test_another_length_than_declared_is_refused(
     assert set(server.blob_files()) <= before
 
 
+def test_a_stream_is_cut_off_at_its_declared_size(api: Api, server: RunningServer) -> None:
+    """P11: the chunk that would pass the declared size is refused as it comes, and what came before it is removed."""
+    with Stream(api, spec=spec_of(size_bytes=100 * KIB)) as stream:
+        stream.ready()
+        stream.send(bytes(100 * KIB))
+        stream.flush()
+        stream.send(b"!")
+        stream.ask_flush()
+        with refused(INVALID, "SIZE_MISMATCH") as refusals:
+            stream.rest()
+    assert refusals[0].info.metadata == {"expected": str(100 * KIB), "actual": str(100 * KIB + 1)}
+    assert not staged(server, stream.ticket_id).exists()
+
+
 @pytest.mark.parametrize("told", [99, 101, 0])
 def test_finish_with_another_size_than_was_sent_is_refused(api: Api, told: int) -> None:
     """P11: the size in Finish is compared as well, whatever was declared before."""
@@ -315,6 +329,7 @@ def test_a_chunk_at_another_offset_is_refused(api: Api, start: int) -> None:
         assert stream.flush() == 50 * KIB
         with refused(ABORTED, "OFFSET_MISMATCH") as refusals:
             stream.send(data[50 * KIB :], offset=start)
+            stream.ask_flush()
             stream.next()
     assert refusals[0].info.metadata["expected_offset"] == str(50 * KIB)
     with refused(ABORTED, "OFFSET_MISMATCH") as refusals:
@@ -648,8 +663,8 @@ def test_an_upload_goes_on_after_the_server_was_killed(start_server: Start) -> N
         assert ready.committed_size == committed == 3 * MIB + 5
         assert ready.committed_checksums == checksums_of(data[:committed], "crc32c")
         again.send_all(data)
-        done = again.finish(checksums=checksums_of(data))
-    assert done.file.checksums == checksums_of(data)
+        done = again.finish(checksums=checksums_of(data, "sha256"))
+    assert done.file.checksums == checksums_of(data, "sha256", "crc32c")
     assert read(server.api(), done.file.id) == data
 
 
@@ -667,11 +682,11 @@ def test_verification_goes_on_when_the_stream_breaks(start_server: Start) -> Non
     verifying = upload_ticket_pb2.UPLOAD_TICKET_STATE_VERIFYING
     with Stream(api, stream.ticket_id) as again:
         again.ready()
-        again.ask_finish(len(data), checksums_of(data))
+        again.ask_finish(len(data), checksums_of(data, "sha256"))
         until(lambda: ticket(api, stream.ticket_id).state in {verifying, COMPLETED})
     until(lambda: ticket(api, stream.ticket_id).state == COMPLETED)
     with Stream(api, stream.ticket_id) as again:
-        assert again.done().file.checksums == checksums_of(data)
+        assert again.done().file.checksums == checksums_of(data, "sha256", "crc32c")
 
 
 def test_read_back_bytes_that_differ_are_refused(start_server: Start) -> None:
@@ -688,7 +703,7 @@ def test_read_back_bytes_that_differ_are_refused(start_server: Start) -> None:
     server.kill()
     server.start()
     api = server.api()
-    wrong = checksums_of(data[:-1], "md5")
+    wrong = checksums_of(data[:-1], "sha256")
     with Stream(api, ticket_ids[0]) as again, refused(INVALID, "CONTENT_CHECKSUM_MISMATCH"):
         again.ready()
         again.finish(checksums=wrong)

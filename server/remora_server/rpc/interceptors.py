@@ -150,6 +150,9 @@ class Gate:
             status = rpc_status.to_status(status_of(error))
         except (asyncio.CancelledError, grpc.aio.AbortError):
             raise
+        except grpc.aio.InternalError:
+            # A write failed because the call is over: the client has gone, and there is nobody to tell.
+            return None
         except Exception:
             # Its text may hold paths or SQL: it goes to the log, and only a number to the caller.
             number = secrets.token_hex(8)
