@@ -8,6 +8,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import uvloop
 
@@ -20,6 +21,7 @@ from remora_server.core.tenants import DEFAULT_SCOPES
 DONE, REFUSED, BAD_USAGE, INTERRUPTED = 0, 1, 2, 130
 SECOND = app.SECOND
 VERSION = "0.1.0"
+DEFAULT_GRPC_PORT = 7460
 
 Command = Callable[[Config, argparse.Namespace], int]
 
@@ -81,7 +83,8 @@ def _gc(settings: Config, options: argparse.Namespace) -> int:
     _say(
         options,
         report,
-        f"{would} {removed} blobs ({swept.deleted_bytes} bytes), {swept.expired_tickets} tickets expired",
+        f"{would} {removed} blobs ({swept.deleted_bytes} bytes), {swept.purged_files} files and "
+        f"{swept.purged_attachments} attachments for good; {swept.expired_tickets} tickets expired",
     )
     return DONE
 
@@ -276,9 +279,16 @@ def _banner(settings: Config, ready: app.Ready) -> str:
         f"│ HTTP      {ready.http}      /healthz",
         f"│ limits    file {shown} · chunk 1 MiB (max 2 MiB) · ticket {hours:g} h",
         f"│ stores    {settings.sqlite_path} + {settings.blobs_path}",
-        f"└ try       remora put {ready.seeded.issues[0].key} README.md" if ready.seeded else "└ ready",
+        f"└ try       {_try(settings, ready)}" if ready.seeded else "└ ready",
     ]
     return "\n".join(lines)
+
+
+def _try(settings: Config, ready: app.Ready) -> str:
+    """Return a first command that works as it stands."""
+    elsewhere = "" if ready.grpc.endswith(f":{DEFAULT_GRPC_PORT}") else f"REMORA_ADDRESS={ready.grpc} "
+    data = "" if settings.data == Path("remora-data") else f"REMORA_DATA={settings.data} "
+    return f"{elsewhere}{data}remora put {ready.seeded.issues[0].key if ready.seeded else 'ISSUE'} README.md"
 
 
 def _say(options: argparse.Namespace, report: Mapping[str, object], text: str) -> None:

@@ -176,7 +176,9 @@ class Config:
     min_rate: int = _setting(_size(0), "1024", "bytes a second below which an upload counts as silent; 0 is never")
     drain_timeout_seconds: float = _setting(_duration, "30", "time that running calls get to end at shutdown")
     dedup_mode: str = _setting(
-        _choice("READABLE", "OWN", "OFF"), "READABLE", "whose files may spare an upload: readable, own or none"
+        _choice("READABLE", "OWN", "OFF"),
+        "READABLE",
+        "whose files may spare an upload: READABLE by the caller, its OWN, or OFF",
     )
     strict_issues: bool = _setting(_switch, "false", "refuse issue keys that nobody registered")
     strip_query: tuple[str, ...] = _setting(_words, "", "query parameters (a,b,c) ignored when URLs are compared")

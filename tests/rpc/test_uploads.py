@@ -198,7 +198,7 @@ def test_a_stream_is_cut_off_at_its_declared_size(api: Api, server: RunningServe
         stream.send(b"!")
         stream.ask_flush()
         with refused(INVALID, "SIZE_MISMATCH") as refusals:
-            stream.rest()
+            stream.next()
     assert refusals[0].info.metadata == {"expected": str(100 * KIB), "actual": str(100 * KIB + 1)}
     assert not staged(server, stream.ticket_id).exists()
 

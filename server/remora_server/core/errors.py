@@ -333,7 +333,9 @@ class TokenMissingError(RemoraError):
     reason = "TOKEN_MISSING"
 
     def __init__(self) -> None:
-        super().__init__("a valid key is required; send it as `authorization: Bearer <key>`.")
+        super().__init__(
+            "no key came with the call, or one that is not known; send a good one as `authorization: Bearer <key>`."
+        )
 
 
 class TokenExpiredError(RemoraError):

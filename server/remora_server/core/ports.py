@@ -418,10 +418,6 @@ class MetadataStore(Protocol):
         """Remove files deleted, or without any attachment again, before a time; return how many."""
         ...
 
-    def count_purgeable(self, before: Micros) -> tuple[int, int]:
-        """Count what purge_attachments and purge_files would remove."""
-        ...
-
     def unreferenced_blobs(self, created_before: Micros, limit: int) -> Sequence[Blob]:
         """Return blobs that no file row names."""
         ...

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from itertools import islice
@@ -19,6 +20,7 @@ from remora_server.core.ports import BlobStore, Changes, Clock, MetadataStore, S
 from remora_server.core.repeats import LIFETIME
 
 BATCH = 500
+EVERYTHING = 2**31 - 1
 READ_BLOCK = 4 * 1024 * 1024
 Item = TypeVar("Item")
 
@@ -66,6 +68,10 @@ class Checked:
         return {"clean": self.clean, **asdict(self)}
 
 
+class _UndoneError(Exception):
+    """Ends a change that was only tried out."""
+
+
 class Sweep:
     """Removes what nothing refers to, and proves what is there."""
 
@@ -80,14 +86,7 @@ class Sweep:
         done = Swept(dry_run, grace / 1_000_000)
         before = self._clock.now() - grace
         if dry_run:
-            done.purged_attachments, done.purged_files = self._store.count_purgeable(before)
-            done.expired_tickets = len(self._store.tickets_to_expire(self._clock.now(), BATCH))
-            for blob in self._store.unreferenced_blobs(before, BATCH):
-                done.deleted_blobs += 1
-                done.deleted_bytes += blob.size_bytes
-            done.orphan_blobs = sum(1 for _ in self._orphans(before))
-            done.stale_staged = sum(1 for _ in self._stale(before))
-            return done
+            return self._pretend(before, done)
         # Rows of tickets go before new ones expire: a late client first hears "expired", only later "not found".
         done.purged_tickets = self._repeat(lambda: self._purge_tickets(before))
         done.expired_tickets = self._repeat(self._expire_tickets)
@@ -105,6 +104,28 @@ class Sweep:
             self._blobs.discard(stored.name)
             done.stale_staged += 1
         done.forgotten_repeats = self._changes.run(lambda: self._store.delete_repeats(self._clock.now() - LIFETIME))
+        return done
+
+    def _pretend(self, before: Micros, done: Swept) -> Swept:
+        """Do to the rows what a sweep would, count, and undo it: a blob falls free only by what goes before it."""
+
+        def purge() -> None:
+            done.purged_tickets = self._purge_ticket_rows(before)
+            done.expired_tickets = len(self._store.tickets_to_expire(self._clock.now(), EVERYTHING))
+            done.purged_attachments = self._store.purge_attachments(before, EVERYTHING)
+            done.purged_files = self._store.purge_files(before, EVERYTHING)
+            blobs = self._store.unreferenced_blobs(before, EVERYTHING)
+            done.deleted_blobs = len(blobs)
+            done.deleted_bytes = sum(blob.size_bytes for blob in blobs)
+            done.forgotten_repeats = self._store.delete_repeats(self._clock.now() - LIFETIME)
+            raise _UndoneError
+
+        with suppress(_UndoneError):
+            self._changes.run(purge)
+        for stored in self._orphans(before):
+            done.orphan_blobs += 1
+            done.deleted_bytes += stored.size_bytes
+        done.stale_staged = sum(1 for _ in self._stale(before))
         return done
 
     def check(self, progress: Callable[[int, int], None] | None = None) -> Checked:
@@ -170,12 +191,12 @@ class Sweep:
             reader.close()
 
     def _purge_tickets(self, before: Micros) -> int:
-        def purge() -> int:
-            ticket_ids = self._store.tickets_closed_before(before, BATCH)
-            self._store.delete_tickets(ticket_ids)
-            return len(ticket_ids)
+        return self._changes.run(lambda: self._purge_ticket_rows(before))
 
-        return self._changes.run(purge)
+    def _purge_ticket_rows(self, before: Micros) -> int:
+        ticket_ids = self._store.tickets_closed_before(before, BATCH)
+        self._store.delete_tickets(ticket_ids)
+        return len(ticket_ids)
 
     def _expire_tickets(self) -> int:
         def expire() -> int:

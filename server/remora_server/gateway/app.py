@@ -34,7 +34,13 @@ class Gateway:
         family = socket.AF_INET6 if ":" in listen else socket.AF_INET
         bound = socket.socket(family, socket.SOCK_STREAM)
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.bind((listen, port))
+        try:
+            bound.bind((listen, port))
+        except OSError as problem:
+            bound.close()
+            raise OSError(
+                f"can't listen on {listen}:{port} for HTTP: {problem.strerror}; choose another with --http-port."
+            ) from problem
         self._serving = asyncio.create_task(self._server.serve(sockets=[bound]))
         while not self._server.started and not self._serving.done():  # noqa: ASYNC110 - uvicorn sets a flag and tells nobody
             await asyncio.sleep(0.005)

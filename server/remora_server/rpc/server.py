@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 import grpc
@@ -193,9 +194,15 @@ class RpcServer:
         for name in self._names():
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
         if self._credentials is None:
-            port = self._server.add_insecure_port(address)
+            add = partial(self._server.add_insecure_port, address)
         else:
-            port = self._server.add_secure_port(address, self._credentials)
+            add = partial(self._server.add_secure_port, address, self._credentials)
+        try:
+            port = add()
+        except RuntimeError as problem:
+            raise OSError(
+                f"can't listen on {address} for gRPC: it is taken; choose another with --grpc-port."
+            ) from problem
         await self._server.start()
         return port
 

@@ -54,7 +54,6 @@ class SweepContract:
             store.find_or_add_attachment(acme.attachment(subject(n), delete_time=NOW + n))
         live = acme.attachment(subject(9))
         store.find_or_add_attachment(live)
-        assert store.count_purgeable(NOW + 3) == (3, 0)
         assert [store.purge_attachments(NOW + 3, 2) for _ in range(3)] == [2, 1, 0]
         assert store.counts()["attachments"] == 3
         assert store.attachment(acme.id, live.id) == live
@@ -76,7 +75,6 @@ class SweepContract:
             acme.stored_file(store, b"z", was_attached=True, detach_time=NOW),
         ]
         store.find_or_add_attachment(acme.held(subject(), gone[2], delete_time=NOW))
-        assert store.count_purgeable(NOW + 2) == (1, 3)
         assert [store.purge_files(NOW + 2, 2) for _ in range(3)] == [2, 1, 0]
         assert [store.file(acme.id, file.id) for file in gone] == [None] * 3
         assert [store.file(acme.id, file.id) for file in kept] == kept

@@ -81,6 +81,8 @@ def get(
     settings = settings_of(context)
     if name is None and not source.startswith(("fil_", "att_")):
         raise UsageError(f"which file of {source}? Give its name; `remora ls {source}` shows them.")
+    if not output and name is not None and Path(name).exists():
+        raise UsageError(f"{name} is here already; give -o {shlex.quote(name)} to write over it, or another path.")
     with settings.client() as client:
         try:
             with progress_shown() as on_progress:

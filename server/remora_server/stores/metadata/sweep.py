@@ -92,12 +92,6 @@ class Sweep(TicketRows):
         gone = Files.select(Files.id).where(_purgeable_files(gone_before)).limit(limit)
         return self._db.execute(Files.delete().where(Files.id.in_(gone)))
 
-    def count_purgeable(self, before: Micros) -> tuple[int, int]:
-        """Count what purge_attachments and purge_files would remove."""
-        attachments = Attachments.select(peewee.fn.COUNT(Attachments.id)).where(Attachments.delete_time < before)
-        files = Files.select(peewee.fn.COUNT(Files.id)).where(_purgeable_files(before))
-        return self._count(attachments), self._count(files)
-
     def unreferenced_blobs(self, created_before: Micros, limit: int) -> Sequence[Blob]:
         """Return blobs that no file row names."""
         query = Blobs.select(*BLOB).where(Blobs.create_time < created_before, _is_unreferenced())
