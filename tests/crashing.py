@@ -31,6 +31,7 @@ from typing import Any
 
 from remora_server import __main__, app
 from remora_server.core.intake import Intake, Taken
+from remora_server.core.model import Checksums
 from remora_server.core.ports import BlobReader, Staged
 from remora_server.stores import blobs_local
 from remora_server.stores.blobs_local import LocalBlobs
@@ -117,9 +118,9 @@ class BreakingBlobs(LocalBlobs):
         _reach("hold-stage")
         return super().stage(name, keep_bytes)
 
-    def commit(self, name: str) -> str:
+    def commit(self, name: str, content: Checksums, size_bytes: int) -> str:
         """Commit, and no more."""
-        location = super().commit(name)
+        location = super().commit(name, content, size_bytes)
         _reach("blob")
         _reach("hold-blob")
         return location

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+import google_crc32c
 import pytest
 
 from remora_server.core import ids
 from remora_server.core.errors import StorageUnavailableError, StoredContentCorruptError
+from remora_server.core.model import Checksums
 from remora_server.core.ports import BlobStore
 
 MIB = 1024 * 1024
@@ -41,7 +44,12 @@ def put(blobs: BlobStore, data: bytes, *, as_name: str = "", chunk: int = MIB) -
         staged.write(data[start : start + chunk])
     staged.sync()
     staged.close()
-    return blobs.commit(as_name)
+    return commit(blobs, as_name, data)
+
+
+def commit(blobs: BlobStore, name: str, data: bytes) -> str:
+    """Commit staged bytes that are `data`; return their location."""
+    return blobs.commit(name, Checksums(google_crc32c.value(data), b"", hashlib.sha256(data).digest()), len(data))
 
 
 def get(blobs: BlobStore, location: str) -> bytes:
@@ -110,7 +118,7 @@ class BlobContract:
         again.write(data[kept:])
         again.sync()
         again.close()
-        assert get(blobs, blobs.commit(one)) == data
+        assert get(blobs, commit(blobs, one, data)) == data
 
     def test_lost_prefix(self, blobs: BlobStore) -> None:
         """A recorded size that is not there is told, not papered over."""
@@ -140,14 +148,25 @@ class BlobContract:
         """Repeating a commit whose answer was lost is harmless."""
         one = name()
         location = put(blobs, b"abc", as_name=one)
-        assert blobs.commit(one) == location
+        assert commit(blobs, one, b"abc") == location
         assert get(blobs, location) == b"abc"
         assert list(blobs.list_staged()) == []
 
     def test_commit_of_nothing(self, blobs: BlobStore) -> None:
         """Committing what was never staged fails."""
         with pytest.raises(StoredContentCorruptError):
-            blobs.commit(name())
+            commit(blobs, name(), b"")
+
+    def test_arrived(self, blobs: BlobStore) -> None:
+        """What lies committed under a name is found by that name, what is only staged is not."""
+        one, other = name(), name()
+        location = put(blobs, b"abc", as_name=one)
+        blobs.stage(other, 0).close()
+        found = blobs.arrived(one)
+        assert found is not None
+        assert (found.name, found.location, found.size_bytes) == (one, location, 3)
+        assert blobs.arrived(other) is None
+        assert blobs.arrived(name()) is None
 
     def test_stage_takes_back_a_blob_without_row(self, blobs: BlobStore) -> None:
         """A crash between commit and row is healed by opening the upload again."""
@@ -157,7 +176,7 @@ class BlobContract:
         assert list(blobs.list_blobs()) == []
         assert staged.read(0, 10) == b"abcdef"
         staged.close()
-        assert get(blobs, blobs.commit(one)) == b"abcdef"
+        assert get(blobs, commit(blobs, one, b"abcdef")) == b"abcdef"
         assert location == one or location
 
     def test_discard_and_delete_twice(self, blobs: BlobStore) -> None:
@@ -183,7 +202,7 @@ class BlobContract:
     def test_lists_tell_name_size_and_time(self, blobs: BlobStore) -> None:
         """A check of the store learns the location, the size and the age of everything."""
         locations = {put(blobs, content(size)): size for size in (0, 5, MIB + 1)}
-        found = {stored.name: stored for stored in blobs.list_blobs()}
+        found = {stored.location: stored for stored in blobs.list_blobs()}
         assert {one: stored.size_bytes for one, stored in found.items()} == locations
         assert all(stored.modify_time > 1_500_000_000_000_000 for stored in found.values())
 
@@ -192,7 +211,7 @@ class BlobContract:
         for _ in range(50):
             put(blobs, b"x")
         for stored in blobs.list_blobs():
-            blobs.delete(stored.name)
+            blobs.delete(stored.location)
         assert list(blobs.list_blobs()) == []
 
     def test_sync_beside_write(self, blobs: BlobStore) -> None:
@@ -217,7 +236,7 @@ class BlobContract:
             assert syncs.result() > 0
         staged.sync()
         staged.close()
-        assert get(blobs, blobs.commit(one)) == data
+        assert get(blobs, commit(blobs, one, data)) == data
 
     def test_several_readers_at_once(self, blobs: BlobStore) -> None:
         """One open blob serves ranges to several threads."""
@@ -248,7 +267,7 @@ class BlobContract:
             old.write(b"y" * MIB)
         new.write(data)
         new.sync()
-        location = blobs.commit(one)
+        location = commit(blobs, one, data)
         for late in (old, new):
             with pytest.raises(StorageUnavailableError):
                 late.write(b"z")

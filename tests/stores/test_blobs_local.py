@@ -5,11 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from remora_server.core.errors import StorageFullError, StorageUnavailableError
+from remora_server.core.model import Checksums
 from remora_server.core.ports import BlobStore, Staged
 from remora_server.stores.blobs_local import LocalBlobs
 from tests.stores.blob_contract import MIB, BlobContract, content, get, name, put
@@ -56,7 +58,9 @@ class TestLocalBlobsBuffered(BlobContract):
 def test_other_names_are_refused(tmp_path: Path, bad: str) -> None:
     """No path is ever made of anything but an id."""
     blobs = LocalBlobs(tmp_path)
-    for call in (blobs.commit, blobs.discard, blobs.open, blobs.delete, lambda one: blobs.stage(one, 0)):
+    calls: list[Callable[[str], object]] = [blobs.discard, blobs.open, blobs.delete, blobs.arrived]
+    calls += [lambda one: blobs.stage(one, 0), lambda one: blobs.commit(one, Checksums(), 0)]
+    for call in calls:
         with pytest.raises(ValueError, match="name of a blob"):
             call(bad)
 

@@ -26,6 +26,7 @@ CHILD = """
 import hashlib, random, sys
 from pathlib import Path
 from remora_server.core import ids
+from remora_server.core.model import Checksums
 from remora_server.stores.blobs_local import LocalBlobs
 from remora_server.stores.database import Database
 from remora_server.stores.metadata import SqlMetadata
@@ -46,7 +47,7 @@ while True:
         staged.write(data[start : start + 400_000])
     staged.sync()
     staged.close()
-    blob = acme.blob(data, location=blobs.commit(name))
+    blob = acme.blob(data, location=blobs.commit(name, Checksums(), len(data)))
 
     def record():
         store.find_or_add_blob(blob, None)

@@ -200,6 +200,27 @@ class Ticket:
 
 
 @dataclass(frozen=True, slots=True)
+class HttpUpload:
+    """How to send a ticket's bytes over HTTP; the URL itself is the permission."""
+
+    method: str
+    url: str
+    headers: Sequence[tuple[str, str]]
+    form_data: Sequence[tuple[str, str]]  # in this order; the value `@file` marks the part that takes the bytes
+    expire_time: Micros
+    chunk_multiple_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class HttpDownload:
+    """How to read a file's bytes over HTTP; the URL itself is the permission."""
+
+    url: str
+    headers: Sequence[tuple[str, str]]
+    expire_time: Micros
+
+
+@dataclass(frozen=True, slots=True)
 class Attachment:
     """A URL or a file on a subject; exactly one of `url` and `file_id` is set."""
 

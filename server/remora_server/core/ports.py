@@ -17,8 +17,11 @@ from remora_server.core.model import (
     Actor,
     Attachment,
     Blob,
+    Checksums,
     ExternalRef,
     File,
+    HttpDownload,
+    HttpUpload,
     Issue,
     Link,
     Micros,
@@ -453,9 +456,10 @@ class MetadataStore(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """Something found in a blob store, known or not."""
+    """Something found in a blob store, known or not; staged bytes have no location yet."""
 
     name: str
+    location: str
     size_bytes: int
     modify_time: Micros
 
@@ -502,6 +506,26 @@ class BlobReader(Protocol):
         ...
 
 
+class DirectTransfers(Protocol):
+    """Bytes over HTTP straight to and from where they are kept; whoever has the URL needs no key.
+
+    Both calls may ask the outside, so neither belongs inside a change.
+    """
+
+    @property
+    def transports(self) -> Sequence[str]:
+        """Which transports of `Transport`, without prefix, uploads may take."""
+        ...
+
+    def offer_upload(self, ticket: Ticket) -> HttpUpload:
+        """Say how to send the bytes of an open ticket; repeating it is harmless, and each answer works."""
+        ...
+
+    def offer_download(self, file: File, blob: Blob, disposition: str, lifetime: Micros) -> HttpDownload:
+        """Say how to read a file's bytes, as an `attachment` or, where that is safe, `inline`."""
+        ...
+
+
 class BlobStore(Protocol):
     """Bytes. Names are made by core from ids, never from what callers send."""
 
@@ -513,8 +537,16 @@ class BlobStore(Protocol):
         """
         ...
 
-    def commit(self, name: str) -> str:
-        """Turn synced staged bytes into a blob, durably; return its location. Repeating it is harmless."""
+    def commit(self, name: str, content: Checksums, size_bytes: int) -> str:
+        """Turn synced staged bytes into a blob, durably; return its location. Repeating it is harmless.
+
+        A store that keeps digests of its own compares them with `content` first, and raises StoredContentCorruptError
+        if they differ.
+        """
+        ...
+
+    def arrived(self, name: str) -> Stored | None:
+        """Return the blob that came whole under a name without us, by a direct upload; None if there is none."""
         ...
 
     def put(self, name: str, data: bytes) -> str:

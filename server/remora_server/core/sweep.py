@@ -97,7 +97,7 @@ class Sweep:
         done.purged_files = self._repeat(lambda: self._changes.run(lambda: self._store.purge_files(before, BATCH)))
         self._delete_blobs(before, done)
         for stored in self._orphans(before):
-            self._blobs.delete(stored.name)
+            self._blobs.delete(stored.location)
             done.orphan_blobs += 1
             done.deleted_bytes += stored.size_bytes
         for stored in self._stale(before):
@@ -238,10 +238,13 @@ class Sweep:
     def _orphans(self, before: Micros | None) -> Iterator[Stored]:
         """Find committed bytes that neither a blob row nor an open ticket names."""
         for batch in _batched(self._blobs.list_blobs()):
-            names = [stored.name for stored in batch]
             # In this order: an upload that is finished in between is no longer open, but then it has its row.
-            known = self._store.open_tickets_among(names) | self._store.known_locations(names)
-            yield from (one for one in batch if one.name not in known and (before is None or one.modify_time < before))
+            awaited = self._store.open_tickets_among([stored.name for stored in batch])
+            known = self._store.known_locations([stored.location for stored in batch])
+            for stored in batch:
+                is_litter = stored.name not in awaited and stored.location not in known
+                if is_litter and (before is None or stored.modify_time < before):
+                    yield stored
 
     def _stale(self, before: Micros | None) -> Iterator[Stored]:
         """Find staged bytes that no open ticket names."""

@@ -505,7 +505,7 @@ class Uploads:
 
     def commit(self, caller: Caller, ticket: Ticket, content: Content) -> Taken:
         """Turn staged, synced bytes into the ticket's file."""
-        location = self._blobs.commit(ticket.id)
+        location = self._blobs.commit(ticket.id, content.checksums, content.size_bytes)
         taken = self.changes.run(lambda: self.tickets.complete(caller, ticket, content, location))
         if not taken.blob_is_new:
             self.drop_unused(location)

@@ -14,6 +14,7 @@ from pathlib import Path
 from weakref import WeakValueDictionary
 
 from remora_server.core.errors import StoredContentCorruptError
+from remora_server.core.model import Checksums
 from remora_server.core.ports import BlobReader, Staged, Stored
 from remora_server.stores.staged_file import StagedFile, os_errors, read_at
 
@@ -60,7 +61,7 @@ class LocalBlobs:
         self._writers[name] = staged
         return staged
 
-    def commit(self, name: str) -> str:
+    def commit(self, name: str, content: Checksums, size_bytes: int) -> str:  # noqa: ARG002 - whoever wrote the bytes hashed them.
         """Turn synced staged bytes into a blob, durably; return its location. Repeating it is harmless."""
         path, blob = self._staged_path(name), self._blob_path(name)
         self._end_writer(name)
@@ -75,6 +76,15 @@ class LocalBlobs:
             _sync_folder(blob.parent)
             _sync_folder(path.parent)
         return name
+
+    def arrived(self, name: str) -> Stored | None:
+        """Return the blob that came whole under a name without us; None if there is none."""
+        with os_errors():
+            try:
+                status = self._blob_path(name).stat()
+            except FileNotFoundError:
+                return None
+        return Stored(name, name, status.st_size, status.st_mtime_ns // NANOS_IN_A_MICRO)
 
     def put(self, name: str, data: bytes) -> str:
         """Keep bytes that came in one piece as a blob, durably, without staging; return its location."""
@@ -119,12 +129,12 @@ class LocalBlobs:
         with os_errors(), os.scandir(self._blobs) as shelves:
             for shelf in shelves:
                 if shelf.is_dir(follow_symlinks=False):
-                    yield from _list_folder(shelf.path)
+                    yield from _list_folder(shelf.path, committed=True)
 
     def list_staged(self) -> Iterator[Stored]:
         """Walk over everything staged."""
         with os_errors():
-            yield from _list_folder(str(self._staging))
+            yield from _list_folder(str(self._staging), committed=False)
 
     def _end_writer(self, name: str) -> None:
         """Close what is still open under a name: a writer that was replaced must not write into another's bytes."""
@@ -196,7 +206,7 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _list_folder(folder: str) -> Iterator[Stored]:
+def _list_folder(folder: str, *, committed: bool) -> Iterator[Stored]:
     try:
         entries = os.scandir(folder)
     except FileNotFoundError:
@@ -209,4 +219,5 @@ def _list_folder(folder: str) -> Iterator[Stored]:
                 status = entry.stat(follow_symlinks=False)
             except FileNotFoundError:
                 continue  # Committed or removed while we walked.
-            yield Stored(entry.name, status.st_size, status.st_mtime_ns // NANOS_IN_A_MICRO)
+            location = entry.name if committed else ""
+            yield Stored(entry.name, location, status.st_size, status.st_mtime_ns // NANOS_IN_A_MICRO)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 
 from remora_server.core.errors import StorageUnavailableError, StoredContentCorruptError
+from remora_server.core.model import Checksums
 from remora_server.core.ports import BlobReader, Staged, Stored
 
 
@@ -34,7 +35,7 @@ class MemoryBlobs:
             staged = self._staged[name] = _Bytes(held.data[:keep_bytes])
             return staged
 
-    def commit(self, name: str) -> str:
+    def commit(self, name: str, content: Checksums, size_bytes: int) -> str:  # noqa: ARG002 - whoever wrote the bytes hashed them.
         """Turn synced staged bytes into a blob, durably; return its location. Repeating it is harmless."""
         with self._lock:
             if name in self._staged:
@@ -43,6 +44,12 @@ class MemoryBlobs:
             elif name not in self._blobs:
                 raise StoredContentCorruptError
         return name
+
+    def arrived(self, name: str) -> Stored | None:
+        """Return the blob that came whole under a name without us; None if there is none."""
+        with self._lock:
+            held = self._blobs.get(name)
+        return None if held is None else Stored(name, name, held.size_bytes, held.modify_time)
 
     def put(self, name: str, data: bytes) -> str:
         """Keep bytes that came in one piece as a blob, durably, without staging; return its location."""
@@ -73,14 +80,14 @@ class MemoryBlobs:
         with self._lock:
             found = list(self._blobs.items())
         for name, held in found:
-            yield Stored(name, held.size_bytes, held.modify_time)
+            yield Stored(name, name, held.size_bytes, held.modify_time)
 
     def list_staged(self) -> Iterator[Stored]:
         """Walk over everything staged."""
         with self._lock:
             found = list(self._staged.items())
         for name, held in found:
-            yield Stored(name, held.size_bytes, held.modify_time)
+            yield Stored(name, "", held.size_bytes, held.modify_time)
 
 
 class _Bytes:
