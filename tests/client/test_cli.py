@@ -20,9 +20,23 @@ from remora.cli.display import Lines
 from remora.cli.settings import hoist
 from remora.v1 import activity_service_pb2
 from tests.client.fake_server import KEY, FakeServer, Fault, Wanted, activity
+from tests.running import RunningServer
 
 PROGRAM = Path(sys.executable).with_name("remora")
-COMMANDS = ["put", "get", "ls", "attach", "rm", "links add", "links ls", "links rm", "activity", "watch", "tickets"]
+COMMANDS = [
+    "put",
+    "get",
+    "ls",
+    "attach",
+    "rm",
+    "undelete",
+    "links add",
+    "links ls",
+    "links rm",
+    "activity",
+    "watch",
+    "tickets",
+]
 
 
 def start(fake: FakeServer | None, *arguments: str, **options: Any) -> subprocess.Popen[bytes]:
@@ -199,6 +213,7 @@ def test_the_log_is_shown_and_followed(fake: FakeServer) -> None:
         ["put", "DEMO-1", "."],
         ["get", "DEMO-1"],
         ["rm", "DEMO-1"],
+        ["undelete", "DEMO-1"],
         ["attach", "DEMO-1", "https://x.example", "--meta", "novalue"],
         ["ls", "DEMO-1", "--nope"],
     ],
@@ -212,6 +227,38 @@ def test_bad_usage_is_2_and_sends_nothing(fake: FakeServer, arguments: list[str]
     assert (code, output) == (2, "")
     assert lines(messages)[0]["error"]["reason"] == "USAGE"
     assert fake.calls == []
+
+
+def test_what_was_removed_comes_back(server: RunningServer, new_issue: str, tmp_path: Path) -> None:
+    """A card by its id, a file by its own; the log names both. With a real server."""
+    given = ["--address", server.address, "--key", str(server.ready["key"]), "--workspace", "demo", "--json"]
+    path = tmp_path / "plan.md"
+    path.write_text(f"# {new_issue}\n")
+    (put,) = lines(run(None, "put", new_issue, str(path), *given)[1])
+    (card,) = lines(run(None, "attach", new_issue, "https://ci.example/9", "--title", "Build 9", *given)[1])
+    for key, gone in (("attachment_id", card["attachment_id"]), ("file_id", put["file_id"])):
+        assert lines(run(None, "rm", gone, *given)[1])[0][key] == gone
+        assert run(None, "undelete", gone, *given)[0] == 0
+    (listed,) = lines(run(None, "ls", new_issue, *given)[1])
+    assert listed["attachment_id"] == card["attachment_id"]
+    names = {one["type"]: one["name"] for one in lines(run(None, "activity", new_issue, *given)[1])}
+    assert names["attachment.created.v1"] in {"plan.md", "Build 9"}
+    assert names["attachment.undeleted.v1"] == "Build 9"
+    code, _, messages = run(None, "undelete", card["attachment_id"], *given)
+    assert (code, lines(messages)[0]["error"]["reason"]) == (1, "NOT_DELETED")
+
+
+def test_a_misspelt_setting_is_bad_usage(monkeypatch: pytest.MonkeyPatch, fake: FakeServer) -> None:
+    """It would otherwise be passed over without a word; the server's own settings are left alone."""
+    monkeypatch.setenv("REMORA_GRPC_PORT", "7460")
+    assert run(fake, "ls", "DEMO-1")[0] == 0
+    monkeypatch.setenv("REMORA_ADRESS", fake.address)
+    before = len(fake.calls)
+    code, _, messages = run(fake, "ls", "DEMO-1", "--json")
+    assert code == 2
+    assert "REMORA_ADRESS" in messages
+    assert "did you mean REMORA_ADDRESS?" in messages
+    assert len(fake.calls) == before
 
 
 def test_a_missing_workspace_is_bad_usage() -> None:

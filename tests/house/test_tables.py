@@ -9,7 +9,9 @@ import pytest
 from google.protobuf.descriptor import MethodDescriptor
 
 from remora import errors as client_errors
+from remora.cli.settings import OWN_SETTINGS, SERVER_SETTINGS, UsageError, refuse_unknown
 from remora.v1 import error_reason_pb2
+from remora_server.config import CLIENT_SETTINGS, Config
 from remora_server.core import errors
 from remora_server.core.errors import RemoraError
 from remora_server.rpc.errors import CODES
@@ -44,6 +46,15 @@ TESTS = "\n".join(
     for path in sorted((ROOT / "tests").rglob("*.py"))
     if path.parent.name not in {"house", "bench"}
 )
+
+
+def test_both_programs_know_all_settings() -> None:
+    """Each refuses a REMORA_ name that neither knows, so each has both lists."""
+    with pytest.raises(UsageError, match="not a setting"):
+        refuse_unknown({"REMORA_NONESUCH": "1"})
+    server = {row.name for row in Config().rows()}
+    assert {f"REMORA_{name}" for name in SERVER_SETTINGS} == server
+    assert {f"REMORA_{name}" for name in OWN_SETTINGS} == CLIENT_SETTINGS
 
 
 @pytest.mark.parametrize("kind", CLASSES, ids=lambda kind: str(kind.__name__))

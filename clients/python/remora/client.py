@@ -256,6 +256,14 @@ class Client:
         deletion = attachment_service_pb2.DeleteAttachmentRequest(attachment_id=attachment_id)
         return attachment_from_proto(self._connection.call(self.attachments.DeleteAttachment, deletion).attachment)
 
+    def undelete(self, attachment_or_file_id: str) -> Attachment | File:
+        """Bring a deleted attachment or file back, by its id, while it can be undeleted."""
+        if attachment_or_file_id.startswith("fil_"):
+            of_file = file_service_pb2.UndeleteFileRequest(file_id=attachment_or_file_id)
+            return file_from_proto(self._connection.call(self.files.UndeleteFile, of_file).file)
+        request = attachment_service_pb2.UndeleteAttachmentRequest(attachment_id=attachment_or_file_id)
+        return attachment_from_proto(self._connection.call(self.attachments.UndeleteAttachment, request).attachment)
+
     def add_link(self, issue: str, url: str, *, title: str = "") -> tuple[Link, bool]:
         """Make sure that an issue has a link to a URL; tell also whether it was created now."""
         request = link_service_pb2.CreateLinkRequest(
@@ -293,6 +301,7 @@ class Client:
             workspace_id=self.workspace,
             start_cursor=cursor or "",
             subjects=[subject_from_text(issue)] if issue is not None else [],
+            include_payload=True,
         )
         return watching.watch(self._connection, request, self._patience())
 

@@ -122,6 +122,7 @@ class Activity:
     resource_id: str
     changed_fields: tuple[str, ...]
     request_id: str
+    name: str = ""  # what changed, as people call it: a title, a file's name, a URL, an issue's key
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +220,25 @@ def activity_from_proto(activity: activity_pb2.Activity) -> Activity:
         resource_id=activity.resource_id,
         changed_fields=tuple(activity.changed_fields),
         request_id=activity.request_id,
+        name=_name_of_changed(activity),
     )
+
+
+def _name_of_changed(activity: activity_pb2.Activity) -> str:
+    match activity.WhichOneof("payload"):
+        case "attachment":
+            shown = activity.attachment
+            return shown.title or shown.file.name or shown.url
+        case "file":
+            return activity.file.name
+        case "link":
+            return activity.link.title or activity.link.url
+        case "upload_ticket":
+            return activity.upload_ticket.spec.name
+        case "issue":
+            return activity.issue.key
+        case _:
+            return ""
 
 
 def ticket_from_proto(ticket: upload_ticket_pb2.UploadTicket) -> Ticket:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 import typer
 
 import remora
 from remora.cli import cards, log, transfers
-from remora.cli.settings import DEFAULT_ADDRESS, Settings
+from remora.cli.settings import DEFAULT_ADDRESS, Settings, refuse_unknown
 
 ANYWHERE = "--address, --key, --workspace, --ca and --json may stand before or after the command."
 
@@ -47,6 +48,7 @@ def _settings(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
+    refuse_unknown(os.environ)
     context.obj = Settings(address=address, key=key, workspace=workspace, ca=ca, json=json)
 
 

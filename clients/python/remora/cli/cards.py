@@ -1,4 +1,4 @@
-"""Commands about what hangs on an issue: ls, attach, rm, links."""
+"""Commands about what hangs on an issue: ls, attach, rm, undelete, links."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ def register(app: typer.Typer) -> None:
         attach
     )
     app.command(epilog="Example: remora rm DEMO-1 big.iso   (or: remora rm att_...)")(rm)
+    app.command(epilog="Example: remora undelete att_...   (or: remora undelete fil_...)")(undelete)
     links = typer.Typer(
         help="Keep plain links on an issue.",
         epilog="Example: remora links add DEMO-1 https://example.com/design",
@@ -102,6 +103,23 @@ def rm(
         show.line({kind: gone.id, "name": gone.name, "delete_time": show.timestamp(gone.delete_time)})
     else:
         show.text(f"{show.plain(gone.name)}: removed  {gone.id}")
+
+
+def undelete(
+    context: typer.Context,
+    target: Annotated[str, typer.Argument(metavar="ATTACHMENT_ID|FILE_ID", help="What `remora rm` removed.")],
+) -> None:
+    """Bring back what was removed. A file's attachments stay removed; bring them back one by one."""
+    settings = settings_of(context)
+    if not target.startswith(("att_", "fil_")):
+        raise UsageError(f"{target} is no id; `remora rm` printed the id of what it removed.")
+    with settings.client() as client:
+        back = client.undelete(target)
+    if settings.json:
+        kind = "file_id" if isinstance(back, remora.File) else "attachment_id"
+        show.line({kind: back.id, "name": back.name})
+    else:
+        show.text(f"{show.plain(back.name)}: is back  {back.id}")
 
 
 def add_link(

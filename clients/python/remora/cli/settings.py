@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,17 @@ import remora
 DEFAULT_ADDRESS = "localhost:7460"
 PATIENCE_SECONDS = 300.0
 WITH_VALUE = ("--address", "--key", "--workspace", "--ca")
+# The programs share one environment: each refuses a name that neither knows, and passes over the other's settings.
+PREFIX = "REMORA_"
+IGNORED_PREFIXES = ("REMORA_TEST_", "REMORA_BARS_")
+OWN_SETTINGS = ("ADDRESS", "CA", "KEY", "WORKSPACE")
+SERVER_SETTINGS = (
+    "ALLOWED_NETWORKS", "BLOBS", "CORS_ORIGINS", "DATA", "DATABASE_URL", "DEDUP_MODE", "DRAIN_TIMEOUT",
+    "GC_GRACE", "GLUE_TICKETS", "GRPC_PORT", "HTTP_PORT", "IDLE_TIMEOUT", "LISTEN", "LOG",
+    "MAX_FILE_BYTES", "MIN_RATE", "PLANE_MAX_BYTES", "PLANE_RATE", "PLANE_TYPES", "PUBLIC_URL", "QUOTA_BYTES",
+    "SCANNER", "SIGNING_KEY", "STRICT_ISSUES", "STRIP_QUERY", "TICKET_TTL", "TLS_CERT", "TLS_CLIENT_CA",
+    "TLS_KEY", "TRUSTED_PROXIES", "WORKERS",
+)  # fmt: skip
 DEVELOPMENT_DATA = "remora-data"  # Where `scripts/serve` keeps its data.
 
 
@@ -52,6 +64,17 @@ def settings_of(context: typer.Context) -> Settings:
     if not isinstance(found, Settings):
         raise TypeError("the program's callback has not run")
     return found
+
+
+def refuse_unknown(environment: Mapping[str, str]) -> None:
+    """Raise UsageError for a REMORA_ name that is no setting: a misspelt one would be passed over without a word."""
+    known = (*OWN_SETTINGS, *SERVER_SETTINGS)
+    for name in sorted(environment):
+        word = name.removeprefix(PREFIX)
+        if word != name and word not in known and not name.startswith(IGNORED_PREFIXES):
+            near = difflib.get_close_matches(word, known, n=1)
+            hint = f"did you mean {PREFIX}{near[0]}?" if near else "the client's are " + ", ".join(OWN_SETTINGS) + "."
+            raise UsageError(f"{name} in the environment is not a setting; {hint}")
 
 
 def hoist(arguments: Sequence[str]) -> list[str]:

@@ -129,6 +129,7 @@ def activity(shown: Activity) -> dict[str, object]:
         "actor": {"id": shown.actor.id, "kind": shown.actor.kind, "display_name": shown.actor.display_name},
         "occur_time": timestamp(shown.occur_time),
         "resource_id": shown.resource_id,
+        "name": shown.name,
         "changed_fields": list(shown.changed_fields),
     }
 
@@ -137,4 +138,5 @@ def activity_columns(shown: Activity) -> list[str]:
     """Describe a change to a person."""
     changed = ", ".join(shown.changed_fields)
     where = str(shown.subject) if shown.subject else "-"
-    return [moment(shown.occur_time), shown.type, *map(plain, (where, shown.actor.display_name, changed))]
+    told = (where, shown.actor.display_name, shown.name, changed)
+    return [moment(shown.occur_time), shown.type, *map(plain, told)]

@@ -126,6 +126,7 @@ def tickets(context: typer.Context) -> None:
                     show.size(ticket.committed_size),
                     "of " + (show.size(ticket.size_bytes) if ticket.size_bytes is not None else "?"),
                     f"expires {show.moment(ticket.expire_time)}",
+                    ticket.id,
                 ]
                 for ticket in found
             ]
