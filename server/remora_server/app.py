@@ -32,6 +32,7 @@ from remora_server.core.links import Links
 from remora_server.core.model import Micros
 from remora_server.core.pages import Pages
 from remora_server.core.ports import BlobStore, Changes
+from remora_server.core.quota import Quota
 from remora_server.core.repeats import Repeats
 from remora_server.core.subjects import Subjects
 from remora_server.core.sweep import Sweep
@@ -248,7 +249,8 @@ def _rules(config: Config, stores: Stores, pools: Pools) -> Rules:
     pages = Pages(signing_key(config), clock)
     subjects = Subjects(metadata, clock, strict=config.strict_issues)
     activity = ActivityLog(metadata, pages, clock, subjects)
-    files = Files(metadata, blobs, subjects, activity, pages, clock, quota_bytes=config.quota_bytes)
+    quota = Quota(metadata, clock, config.quota_bytes)
+    files = Files(metadata, blobs, subjects, activity, pages, clock, quota=quota)
     attachments = Attachments(
         metadata,
         subjects,
@@ -262,7 +264,7 @@ def _rules(config: Config, stores: Stores, pools: Pools) -> Rules:
     intake = Intake(metadata, files, attachments, clock, mode)
     tickets = Tickets(
         metadata,
-        files,
+        quota,
         intake,
         subjects,
         activity,
@@ -274,7 +276,7 @@ def _rules(config: Config, stores: Stores, pools: Pools) -> Rules:
     )
     return Rules(
         files=files,
-        deletion=Deletion(metadata, files, attachments, clock),
+        deletion=Deletion(metadata, files, attachments, clock, quota),
         tickets=tickets,
         uploads=Uploads(tickets, intake, subjects, blobs, changes, pools, Limits(config.max_file_bytes)),
         attachments=attachments,

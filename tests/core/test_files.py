@@ -195,9 +195,9 @@ def test_quota(make_world: Callable[..., World]) -> None:
     with pytest.raises(errors.QuotaExceededError):
         world.upload(world.jo, b"abcd")
     with pytest.raises(errors.QuotaExceededError):
-        world.files.require_room(world.jo, 4)
-    world.files.require_room(world.jo, 3)
-    world.files.require_room(world.stranger, 10)
+        world.quota.require_room(world.jo.workspace_id, 4)
+    world.quota.require_room(world.jo.workspace_id, 3)
+    world.quota.require_room(world.stranger.workspace_id, 10)
     world.do(world.deletion.delete_file, world.jo, first.id)
     world.upload(world.jo, b"abcd")
     with pytest.raises(errors.QuotaExceededError) as refused:

@@ -129,7 +129,7 @@ def test_another_server_that_is_faster(world: World) -> None:
 
     ticket = ticket_of(world)
     late = Tickets(
-        Overtaken(world.database), world.files, world.intake, world.subjects, world.log, world.pages, world.clock,
+        Overtaken(world.database), world.quota, world.intake, world.subjects, world.log, world.pages, world.clock,
         lifetime=DAY, max_file_bytes=100,
     )  # fmt: skip
     location = world.blobs.put(ticket.id, DATA)

@@ -19,6 +19,7 @@ from remora_server.core.links import Links
 from remora_server.core.model import Activity, Actor, Caller, File, FileSpec, Subject, Workspace
 from remora_server.core.pages import Pages
 from remora_server.core.ports import ActivityQuery
+from remora_server.core.quota import Quota
 from remora_server.core.repeats import Repeats
 from remora_server.core.subjects import Subjects
 from remora_server.core.sweep import Sweep
@@ -80,7 +81,8 @@ class World:
         stripped = frozenset(stripped)
         self.subjects = Subjects(self.store, clock, strict=strict)
         self.log = ActivityLog(self.store, self.pages, clock, self.subjects)
-        self.files = Files(self.store, self.blobs, self.subjects, self.log, self.pages, clock, quota_bytes=quota_bytes)
+        self.quota = Quota(self.store, clock, quota_bytes)
+        self.files = Files(self.store, self.blobs, self.subjects, self.log, self.pages, clock, quota=self.quota)
         self.attachments = Attachments(
             self.store,
             self.subjects,
@@ -91,11 +93,11 @@ class World:
             undelete_window=DAY,
             stripped_parameters=stripped,
         )
-        self.deletion = Deletion(self.store, self.files, self.attachments, clock)
+        self.deletion = Deletion(self.store, self.files, self.attachments, clock, self.quota)
         self.intake = Intake(self.store, self.files, self.attachments, clock, mode)
         self.tickets = Tickets(
             self.store,
-            self.files,
+            self.quota,
             self.intake,
             self.subjects,
             self.log,

@@ -7,6 +7,7 @@ from tests.stores.contract.attachments import AttachmentContract
 from tests.stores.contract.files import FileContract
 from tests.stores.contract.issues import IssueContract
 from tests.stores.contract.links import LinkContract
+from tests.stores.contract.quota import QuotaContract
 from tests.stores.contract.sweep import SweepContract
 from tests.stores.contract.tenants import TenantContract
 from tests.stores.contract.tickets import TicketContract
@@ -18,6 +19,7 @@ class MetadataContract(
     AttachmentContract,
     FileContract,
     TicketContract,
+    QuotaContract,
     LinkContract,
     ActivityContract,
     SweepContract,

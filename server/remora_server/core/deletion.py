@@ -9,16 +9,20 @@ from remora_server.core.attachments import Attachments
 from remora_server.core.files import Files
 from remora_server.core.model import Caller, File, FileState
 from remora_server.core.ports import Clock, MetadataStore
+from remora_server.core.quota import Quota
 
 
 class Deletion:
     """Deletes files; apart from `Files`, since attachments stand on those."""
 
-    def __init__(self, store: MetadataStore, files: Files, attachments: Attachments, clock: Clock) -> None:
+    def __init__(
+        self, store: MetadataStore, files: Files, attachments: Attachments, clock: Clock, quota: Quota
+    ) -> None:
         self._store = store
         self._files = files
         self._attachments = attachments
         self._clock = clock
+        self._quota = quota
 
     def delete_file(self, caller: Caller, file_id: str, etag: str = "", *, detach: bool = False) -> File:
         """Delete a file; raise FileInUseError while live attachments hold it, unless `detach` deletes those too."""
@@ -34,7 +38,7 @@ class Deletion:
             caller, replace(stored, state=FileState.DELETED, delete_time=self._clock.now()), "deleted"
         )
         if was_charged:
-            self._store.charge(caller.workspace_id, -stored.size_bytes, 0)
+            self._quota.give_back(caller.workspace_id, stored.size_bytes)
         for attachment in holders:
             self._attachments.drop(caller, attachment)
         return deleted

@@ -17,6 +17,7 @@ from remora_server.core.file_types import content_type_of, type_of
 from remora_server.core.model import Blob, Caller, ExternalRef, File, FileSpec, FileState, Media, Page, Subject
 from remora_server.core.pages import Pages
 from remora_server.core.ports import BlobReader, BlobStore, Clock, FileQuery, MetadataStore
+from remora_server.core.quota import Quota
 from remora_server.core.subjects import Subjects
 
 MUTABLE = ("name", "content_type", "media", "metadata", "external_ref")
@@ -39,7 +40,7 @@ class Files:
         pages: Pages,
         clock: Clock,
         *,
-        quota_bytes: int,
+        quota: Quota,
     ) -> None:
         self._store = store
         self._blobs = blobs
@@ -47,11 +48,11 @@ class Files:
         self._log = log
         self._pages = pages
         self._clock = clock
-        self._quota_bytes = quota_bytes
+        self._quota = quota
 
     def add(self, caller: Caller, spec: FileSpec, blob: Blob) -> File:
         """Make a file of the caller's on a stored blob."""
-        self._charge(caller.workspace_id, blob.size_bytes)
+        self._quota.charge(caller.workspace_id, blob.size_bytes)
         now = self._clock.now()
         content_type = content_type_of(spec.name, spec.content_type)
         file = File(
@@ -208,7 +209,7 @@ class Files:
             raise errors.NotDeletedError
         etags.require(etag, stored.version)
         # Whether or not it was detached before it was deleted, nothing paid for it since.
-        self._charge(stored.workspace_id, stored.size_bytes)
+        self._quota.charge(stored.workspace_id, stored.size_bytes)
         restored = replace(stored, state=FileState.ACTIVE, delete_time=None, detach_time=None)
         return self.write(caller, restored, "undeleted")
 
@@ -217,7 +218,7 @@ class Files:
         if file.was_attached and file.detach_time is None:
             return file
         if file.detach_time is not None:
-            self._charge(caller.workspace_id, file.size_bytes)
+            self._quota.charge(caller.workspace_id, file.size_bytes)
         held = replace(file, was_attached=True, detach_time=None)
         self._store.update_file(held)
         return held
@@ -227,7 +228,7 @@ class Files:
         file = self._store.file(caller.workspace_id, file_id)
         if file is None or file.state is FileState.DELETED or self._store.live_attachments_of_file(file_id):
             return
-        self._store.charge(caller.workspace_id, -file.size_bytes, 0)
+        self._quota.give_back(caller.workspace_id, file.size_bytes)
         self._store.update_file(replace(file, detach_time=self._clock.now()))
 
     def write(self, caller: Caller, changed: File, verb: str, changed_fields: Sequence[str] = ()) -> File:
@@ -236,15 +237,6 @@ class Files:
         self._store.update_file(written)
         self._record(caller, verb, written, changed_fields)
         return written
-
-    def require_room(self, caller: Caller, size_bytes: int) -> None:
-        """Raise QuotaExceededError if the workspace could not hold that many bytes more."""
-        if self._quota_bytes and self._store.used_bytes(caller.workspace_id) + size_bytes > self._quota_bytes:
-            raise errors.QuotaExceededError(caller.workspace_id)
-
-    def _charge(self, workspace_id: str, size_bytes: int) -> None:
-        if not self._store.charge(workspace_id, size_bytes, self._quota_bytes):
-            raise errors.QuotaExceededError(workspace_id)
 
     def _record(self, caller: Caller, verb: str, file: File, changed_fields: Sequence[str] = ()) -> None:
         summary = {"id": file.id, "name": file.name, "content_type": file.content_type, "size_bytes": file.size_bytes}

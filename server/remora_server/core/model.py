@@ -197,6 +197,7 @@ class Ticket:
     create_time: Micros
     expire_time: Micros
     staged_removed: bool = False
+    reserved_bytes: int = 0  # what it holds of its workspace's quota
 
 
 @dataclass(frozen=True, slots=True)

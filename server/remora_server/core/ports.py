@@ -79,6 +79,17 @@ class Repeat:
 
 
 @dataclass(frozen=True, slots=True)
+class Tally:
+    """The two counters of a workspace's quota, each beside the sum of the rows that it stands for."""
+
+    workspace_id: str
+    used_bytes: int
+    file_bytes: int
+    reserved_bytes: int
+    ticket_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class AttachmentQuery:
     """Which attachments to list; empty fields don't restrict."""
 
@@ -300,14 +311,6 @@ class MetadataStore(Protocol):
         """Return the live attachments that hold a file."""
         ...
 
-    def charge(self, workspace_id: str, delta_bytes: int, limit_bytes: int) -> bool:
-        """Add to the bytes that a workspace uses; False, and nothing is added, if that would pass a limit above 0."""
-        ...
-
-    def used_bytes(self, workspace_id: str) -> int:
-        """Return the bytes charged to a workspace."""
-        ...
-
     def find_or_add_blob(self, new: Blob, inline: bytes | None) -> tuple[Blob, bool]:
         """Return the blob under `new.key` and whether it is `new`; `inline` holds the bytes of one without location.
 
@@ -323,10 +326,34 @@ class MetadataStore(Protocol):
         """Return the bytes of a blob that lies in the database."""
         ...
 
+    # Quota
+
+    def charge(self, workspace_id: str, delta_bytes: int, limit_bytes: int) -> bool:
+        """Add to the bytes that a workspace uses; False, and nothing is added, if that would pass a limit above 0.
+
+        What its tickets hold counts as well.
+        """
+        ...
+
+    def used_bytes(self, workspace_id: str) -> int:
+        """Return the bytes charged to a workspace."""
+        ...
+
+    def reserve(self, ticket_id: str, reserved_bytes: int, limit_bytes: int) -> bool:
+        """Have a ticket hold so many bytes of its workspace instead of those that it holds.
+
+        False, and nothing changes, if more than before would pass a limit above 0.
+        """
+        ...
+
+    def reserved_bytes(self, workspace_id: str) -> int:
+        """Return the bytes that a workspace's tickets hold."""
+        ...
+
     # Upload tickets
 
     def add_ticket(self, new: Ticket) -> None:
-        """Insert a ticket."""
+        """Insert a ticket; it holds nothing yet."""
         ...
 
     def ticket(self, workspace_id: str, ticket_id: str) -> Ticket | None:
@@ -397,8 +424,8 @@ class MetadataStore(Protocol):
 
     # Sweeping and checking
 
-    def tickets_to_expire(self, now: Micros, limit: int) -> Sequence[Ticket]:
-        """Return open tickets whose time is up."""
+    def tickets_to_expire(self, now: Micros, limit: int, workspace_id: str = "") -> Sequence[Ticket]:
+        """Return open tickets whose time is up, of one workspace or of all."""
         ...
 
     def tickets_to_clear(self, limit: int) -> Sequence[Ticket]:
@@ -451,6 +478,10 @@ class MetadataStore(Protocol):
 
     def dangling_files(self) -> Sequence[str]:
         """Return ids of files whose blob has no row."""
+        ...
+
+    def tallies(self) -> Sequence[Tally]:
+        """Count each workspace's quota anew, all as of one moment."""
         ...
 
 

@@ -17,6 +17,7 @@ from typing import TypeVar
 from remora_server.core import errors
 from remora_server.core.model import Blob, Micros, Ticket, TicketState
 from remora_server.core.ports import BlobStore, Changes, Clock, MetadataStore, Stored
+from remora_server.core.quota import end_due_tickets
 from remora_server.core.repeats import LIFETIME
 
 BATCH = 500
@@ -199,14 +200,7 @@ class Sweep:
         return len(ticket_ids)
 
     def _expire_tickets(self) -> int:
-        def expire() -> int:
-            tickets = self._store.tickets_to_expire(self._clock.now(), BATCH)
-            for ticket in tickets:
-                expired = replace(ticket, state=TicketState.EXPIRED, writer_epoch=ticket.writer_epoch + 1)
-                self._store.update_ticket(expired, if_state=(ticket.state,), if_epoch=ticket.writer_epoch)
-            return len(tickets)
-
-        return self._changes.run(expire)
+        return self._changes.run(lambda: end_due_tickets(self._store, self._clock.now()))
 
     def _clear_staged(self) -> None:
         while tickets := self._store.tickets_to_clear(BATCH):

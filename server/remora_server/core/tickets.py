@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 
 from remora_server.core import access, errors, fields, ids
 from remora_server.core.activity import ActivityLog
-from remora_server.core.files import Files
 from remora_server.core.intake import Content, Intake, Taken
 from remora_server.core.model import (
     OPEN_STATES,
@@ -26,6 +25,7 @@ from remora_server.core.model import (
 )
 from remora_server.core.pages import Pages
 from remora_server.core.ports import Clock, MetadataStore, TicketQuery
+from remora_server.core.quota import Quota
 from remora_server.core.subjects import Subjects
 
 MAX_AGE: Micros = 7 * 24 * 3600 * 1_000_000
@@ -64,7 +64,7 @@ class Tickets:
     def __init__(
         self,
         store: MetadataStore,
-        files: Files,
+        quota: Quota,
         intake: Intake,
         subjects: Subjects,
         log: ActivityLog,
@@ -76,7 +76,7 @@ class Tickets:
         transports: Sequence[str] = ("GRPC",),
     ) -> None:
         self._store = store
-        self._files = files
+        self._quota = quota
         self._intake = intake
         self._subjects = subjects
         self._log = log
@@ -94,7 +94,6 @@ class Tickets:
             existing = self._intake.find_existing(caller, request.spec)
             if existing is not None:
                 return Issued(None, self._intake.reuse(caller, existing, request.spec, attach_to))
-        self._files.require_room(caller, request.spec.size_bytes or 0)
         now = self._clock.now()
         ticket = Ticket(
             id=ids.new_id(ids.TICKET),
@@ -119,6 +118,7 @@ class Tickets:
             expire_time=now + min(self._lifetime, MAX_AGE),
         )
         self._store.add_ticket(ticket)
+        ticket = self._claim_room(ticket)
         self._record(caller, "created", ticket)
         return Issued(ticket)
 
@@ -172,12 +172,13 @@ class Tickets:
         if ticket.committed_size == 0 and not ticket.skip_existing_check:
             existing = self._intake.find_existing(caller, ticket.spec)
             if existing is not None:
+                ticket = self._quota.release(ticket)
                 taken = self._intake.reuse(caller, existing, ticket.spec, ticket.attach_to, self._attachment_id(ticket))
                 return Opened(self._completed(ticket, taken), taken)
         opened = replace(ticket, state=TicketState.UPLOADING, writer_epoch=ticket.writer_epoch + 1)
         if not self._store.update_ticket(opened, if_state=OPEN_STATES, if_epoch=ticket.writer_epoch):
             raise errors.WriterFencedError(opened.writer_epoch)
-        return Opened(opened)
+        return Opened(self._claim_room(opened))
 
     def record_progress(
         self,
@@ -187,7 +188,10 @@ class Tickets:
         append_offset: int = -1,
         append_crc32c: int = 0,
     ) -> Ticket:
-        """Note bytes that are durable; raise WriterFencedError if another writer has taken over."""
+        """Note bytes that are durable; raise WriterFencedError if another writer has taken over.
+
+        Raise QuotaExceededError, and note nothing, if the workspace has no room for bytes that were not declared.
+        """
         now = self._clock.now()
         moved = replace(
             ticket,
@@ -199,7 +203,7 @@ class Tickets:
         )
         if not self._store.update_ticket(moved, if_state=(TicketState.UPLOADING,), if_epoch=ticket.writer_epoch):
             raise errors.WriterFencedError(ticket.writer_epoch + 1)
-        return moved
+        return self._quota.reserve(moved)
 
     def begin_verifying(self, ticket: Ticket) -> Ticket:
         """Note that the bytes are all there and are being read back."""
@@ -220,6 +224,7 @@ class Tickets:
         self._require_open(current)
         if current.writer_epoch != ticket.writer_epoch:
             raise errors.WriterFencedError(current.writer_epoch)
+        current = self._quota.release(current)  # What the bytes come to is charged instead.
         taken = self._intake.take(
             caller,
             ticket.spec,
@@ -242,8 +247,11 @@ class Tickets:
     def fail(self, caller: Caller, ticket: Ticket, error: errors.RemoraError) -> bool:
         """End a ticket whose upload can't succeed any more; False if another writer has it."""
         failed = replace(ticket, state=TicketState.FAILED, error_reason=error.reason, error_message=error.message)
-        if not self._store.update_ticket(failed, if_state=OPEN_STATES, if_epoch=ticket.writer_epoch):
+        current = self._store.ticket(ticket.workspace_id, ticket.id)
+        ended = self._store.update_ticket(failed, if_state=OPEN_STATES, if_epoch=ticket.writer_epoch)
+        if current is None or not ended:
             return False
+        self._quota.release(current)
         self._record(caller, "failed", failed)
         return True
 
@@ -256,6 +264,7 @@ class Tickets:
         cancelled = replace(ticket, state=TicketState.CANCELLED, writer_epoch=ticket.writer_epoch + 1)
         if not self._store.update_ticket(cancelled, if_state=OPEN_STATES, if_epoch=ticket.writer_epoch):
             raise errors.WriterFencedError(ticket.writer_epoch + 1)
+        cancelled = self._quota.release(cancelled)
         self._record(caller, "cancelled", cancelled)
         return cancelled
 
@@ -268,6 +277,13 @@ class Tickets:
         resolved = self._subjects.resolve(caller, attach_to, register=False)
         if ticket.attach_to is None or (ticket.attach_to.type, ticket.attach_to.id) != (resolved.type, resolved.id):
             raise errors.invalid("attach_to", "differs from the subject that the ticket was issued for; leave it out")
+
+    def _claim_room(self, ticket: Ticket) -> Ticket:
+        """Reserve what a ticket declares; one that does not say how much will come needs room for a first byte."""
+        ticket = self._quota.reserve(ticket)
+        says_nothing = ticket.spec.size_bytes is None and not ticket.committed_size
+        self._quota.require_room(ticket.workspace_id, 1 if says_nothing else 0)
+        return ticket
 
     def _as_of_now(self, ticket: Ticket) -> Ticket:
         """Show a ticket whose time is up as EXPIRED, also before a sweep has noted it."""

@@ -26,13 +26,14 @@ class StoreInfo(peewee.Model):
 
 
 class Workspaces(peewee.Model):
-    """Tenants, and the bytes charged to each."""
+    """Tenants, the bytes charged to each, and those that its open tickets hold."""
 
     id = TextField(primary_key=True)
     slug = TextField()
     name = TextField()
     create_time = BigIntegerField()
     used_bytes = BigIntegerField()
+    reserved_bytes = BigIntegerField()
 
     class Meta:
         table_name = "workspaces"
@@ -234,6 +235,7 @@ class Tickets(peewee.Model):
     create_time = BigIntegerField()
     expire_time = BigIntegerField()
     staged_removed = BooleanField()
+    reserved_bytes = BigIntegerField()
 
     class Meta:
         table_name = "tickets"

@@ -169,19 +169,6 @@ class FileContract:
         assert store.blob("blb_none") is None
         assert store.inline_bytes("blb_none") is None
 
-    def test_charges(self, store: MetadataStore, acme: Tenant) -> None:
-        """A limit holds back what would pass it, and nothing else."""
-        assert store.used_bytes(acme.id) == 0
-        assert store.charge(acme.id, 60, 100)
-        assert not store.charge(acme.id, 41, 100)
-        assert store.used_bytes(acme.id) == 60
-        assert store.charge(acme.id, 40, 100)
-        assert store.charge(acme.id, 1000, 0)
-        assert store.charge(acme.id, -100, 10)
-        assert store.charge(acme.id, 0, 0)
-        assert store.used_bytes(acme.id) == 1000
-        assert store.used_bytes(Tenant(store, "beta").id) == 0
-
     def test_files_at_once(self, store: MetadataStore, changes: Changes, acme: Tenant) -> None:
         """64 uploads of one content make one blob; 64 charges pass no limit."""
         found = at_once(64, lambda _: changes.run(lambda: store.find_or_add_blob(acme.blob(), None)))

@@ -36,6 +36,8 @@ class SweepContract:
         assert len(store.tickets_to_expire(NOW + 2, 99)) == 4
         assert len(store.tickets_to_expire(NOW + 2, 2)) == 2
         assert store.tickets_to_expire(NOW, 99) == []
+        assert len(store.tickets_to_expire(NOW + 2, 99, acme.id)) == 4
+        assert store.tickets_to_expire(NOW + 2, 99, "wks_other") == []
         assert states(store.tickets_to_clear(99)) == closed
         assert len(store.tickets_to_clear(99)) == 4
         assert store.tickets_closed_before(NOW + 2, 99) == [made[-1].id]

@@ -7,6 +7,7 @@ from remora_server.stores.metadata.attachments import AttachmentRows
 from remora_server.stores.metadata.blobs import BlobRows
 from remora_server.stores.metadata.issues import IssueRows
 from remora_server.stores.metadata.links import LinkRows
+from remora_server.stores.metadata.quota import QuotaRows
 from remora_server.stores.metadata.repeats import RepeatRows
 from remora_server.stores.metadata.sweep import Sweep
 from remora_server.stores.metadata.tenants import Tenants
@@ -14,5 +15,5 @@ from remora_server.stores.metadata.tenants import Tenants
 __all__ = ["SqlMetadata"]
 
 
-class SqlMetadata(Tenants, IssueRows, AttachmentRows, BlobRows, Sweep, LinkRows, ActivityRows, RepeatRows):
+class SqlMetadata(Tenants, IssueRows, AttachmentRows, BlobRows, QuotaRows, Sweep, LinkRows, ActivityRows, RepeatRows):
     """The metadata store, made of one part for each resource."""

@@ -1,4 +1,4 @@
-"""Blobs, the bytes of small ones, and what workspaces are charged."""
+"""Blobs, and the bytes of small ones."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from remora_server.core.model import Blob, Checksums
 from remora_server.stores.database import Row
 from remora_server.stores.kept import Query, Slot, kept, kept_insert
 from remora_server.stores.metadata.rows import Rows
-from remora_server.stores.tables import BlobBytes, Blobs, Files, Workspaces
+from remora_server.stores.tables import BlobBytes, Blobs, Files
 
 BLOB = (
     Blobs.id,
@@ -41,25 +41,6 @@ def _bytes_of(blob_id: Slot) -> Query:
 
 
 @kept
-def _charge(delta_bytes: Slot, workspace_id: Slot) -> Query:
-    return Workspaces.update({Workspaces.used_bytes: Workspaces.used_bytes + delta_bytes}).where(
-        Workspaces.id == workspace_id
-    )
-
-
-@kept
-def _charge_within(delta_bytes: Slot, workspace_id: Slot, limit_bytes: Slot) -> Query:
-    return Workspaces.update({Workspaces.used_bytes: Workspaces.used_bytes + delta_bytes}).where(
-        Workspaces.id == workspace_id, Workspaces.used_bytes + delta_bytes <= limit_bytes
-    )
-
-
-@kept
-def _used_bytes(workspace_id: Slot) -> Query:
-    return Workspaces.select(Workspaces.used_bytes).where(Workspaces.id == workspace_id)
-
-
-@kept
 def _learn_md5(md5: Slot, blob_id: Slot) -> Query:
     return Blobs.update({Blobs.md5: md5}).where(Blobs.id == blob_id)
 
@@ -71,20 +52,6 @@ def _tell_files_md5(md5: Slot, blob_id: Slot) -> Query:
 
 class BlobRows(Rows):
     """Blobs, each content of a workspace once."""
-
-    def charge(self, workspace_id: str, delta_bytes: int, limit_bytes: int) -> bool:
-        """Add to the bytes that a workspace uses; False, and nothing is added, if that would pass a limit above 0.
-
-        Giving back is never refused, even where a limit was lowered below what is used.
-        """
-        if limit_bytes > 0 and delta_bytes > 0:
-            return self._db.change(_charge_within, delta_bytes, workspace_id, limit_bytes) > 0
-        return self._db.change(_charge, delta_bytes, workspace_id) > 0
-
-    def used_bytes(self, workspace_id: str) -> int:
-        """Return the bytes charged to a workspace."""
-        row = self._db.row(_used_bytes, workspace_id)
-        return row[0] if row else 0
 
     def find_or_add_blob(self, new: Blob, inline: bytes | None) -> tuple[Blob, bool]:
         """Return the blob under `new.key` and whether it is `new`; `inline` holds the bytes of one without location."""

@@ -58,11 +58,12 @@ def _purgeable_files(gone_before: Micros) -> peewee.Expression:
 class Sweep(TicketRows):
     """The broom."""
 
-    def tickets_to_expire(self, now: Micros, limit: int) -> Sequence[Ticket]:
-        """Return open tickets whose time is up."""
-        return self._tickets(
-            Tickets.select(*TICKET).where(Tickets.state.in_(OPEN), Tickets.expire_time <= now).limit(limit)
-        )
+    def tickets_to_expire(self, now: Micros, limit: int, workspace_id: str = "") -> Sequence[Ticket]:
+        """Return open tickets whose time is up, of one workspace or of all."""
+        query = Tickets.select(*TICKET).where(Tickets.state.in_(OPEN), Tickets.expire_time <= now)
+        if workspace_id:
+            query = query.where(Tickets.workspace_id == workspace_id)
+        return self._tickets(query.limit(limit))
 
     def tickets_to_clear(self, limit: int) -> Sequence[Ticket]:
         """Return closed tickets whose staged bytes were not removed yet."""

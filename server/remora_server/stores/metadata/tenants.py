@@ -25,7 +25,7 @@ KEY = (
     Keys.expire_time,
     Keys.revoke_time,
 )
-ADD_WORKSPACE = kept_insert(Workspaces, (*WORKSPACE, Workspaces.used_bytes), or_nothing=True)
+ADD_WORKSPACE = kept_insert(Workspaces, (*WORKSPACE, Workspaces.used_bytes, Workspaces.reserved_bytes), or_nothing=True)
 ADD_PROJECT = kept_insert(Projects, PROJECT, or_nothing=True)
 ADD_KEY = kept_insert(Keys, KEY)
 
@@ -63,7 +63,7 @@ class Tenants(Rows):
 
     def find_or_add_workspace(self, new: Workspace) -> tuple[Workspace, bool]:
         """Return the workspace with this slug and whether it is new."""
-        values = (new.id, new.slug, new.name, new.create_time, 0)
+        values = (new.id, new.slug, new.name, new.create_time, 0, 0)
         row, added = self._find_or_add(_workspace_by_slug, (new.slug,), ADD_WORKSPACE, values)
         return (new, True) if added else (Workspace(*row), False)
 

@@ -34,7 +34,8 @@ MUTABLE = (
     Tickets.expire_time,
     Tickets.staged_removed,
 )
-TICKET = (Tickets.id, Tickets.workspace_id, Tickets.creator_id, Tickets.create_time, *MUTABLE)
+# What a ticket holds is written by `reserve` alone, with the counter of its workspace.
+TICKET = (Tickets.id, Tickets.workspace_id, Tickets.creator_id, Tickets.create_time, *MUTABLE, Tickets.reserved_bytes)
 CREATOR = place(TICKET, Tickets.creator_id)
 ADD_TICKET = kept_insert(Tickets, TICKET)
 
@@ -61,8 +62,8 @@ class TicketRows(Rows):
     """Upload tickets."""
 
     def add_ticket(self, new: Ticket) -> None:
-        """Insert a ticket."""
-        self._db.change(ADD_TICKET, new.id, new.workspace_id, new.creator.id, new.create_time, *_mutable(new))
+        """Insert a ticket; it holds nothing yet."""
+        self._db.change(ADD_TICKET, new.id, new.workspace_id, new.creator.id, new.create_time, *_mutable(new), 0)
 
     def ticket(self, workspace_id: str, ticket_id: str) -> Ticket | None:
         """Find a ticket by id."""
@@ -99,6 +100,7 @@ class TicketRows(Rows):
             id_, workspace_id, creator_id, create_time, state, spec, transport, subject_type, subject_id, subject_key,
             skip_existing_check, committed_size, committed_crc32c, writer_epoch, append_offset, append_crc32c,
             file_id, attachment_id, outcome, error_reason, error_message, expire_time, staged_removed,
+            reserved_bytes,
         ) = row
         # fmt: on
         return Ticket(
@@ -123,6 +125,7 @@ class TicketRows(Rows):
             create_time=create_time,
             expire_time=expire_time,
             staged_removed=bool(staged_removed),
+            reserved_bytes=reserved_bytes,
         )
 
 
