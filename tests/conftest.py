@@ -9,9 +9,18 @@ from pathlib import Path
 
 import pytest
 
+from tests.gcs.running import RunningGcs
 from tests.running import Api, RunningServer
 
 _numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def gcs() -> Iterator[RunningGcs]:
+    """Share a fake of Cloud Storage among the tests of one worker; they keep to names of their own."""
+    running = RunningGcs()
+    yield running
+    running.stop()
 
 
 @pytest.fixture(scope="session")
