@@ -78,7 +78,7 @@ class BlobContract:
         reader = blobs.open(location)
         assert reader.read(0, size + 1) == content(size)
         reader.close()
-        assert [stored.name for stored in blobs.list_blobs()] == [location]
+        assert [stored.location for stored in blobs.list_blobs()] == [location]
         assert not list(blobs.list_staged())
 
     def test_ranges(self, blobs: BlobStore) -> None:
@@ -198,6 +198,17 @@ class BlobContract:
         location = put(blobs, b"abc", as_name=one)
         blobs.discard(one)
         assert get(blobs, location) == b"abc"
+
+    def test_discard_with_what_arrived(self, blobs: BlobStore) -> None:
+        """For a ticket without a file the caller says so, and then everything under its name goes."""
+        one = name()
+        location = put(blobs, b"abc", as_name=one)
+        for _ in range(2):
+            blobs.discard(one, arrived=True)
+        assert blobs.arrived(one) is None
+        assert list(blobs.list_blobs()) == []
+        with pytest.raises(StoredContentCorruptError):
+            blobs.open(location)
 
     def test_lists_tell_name_size_and_time(self, blobs: BlobStore) -> None:
         """A check of the store learns the location, the size and the age of everything."""

@@ -8,6 +8,7 @@ from tests.stores.contract.files import FileContract
 from tests.stores.contract.issues import IssueContract
 from tests.stores.contract.links import LinkContract
 from tests.stores.contract.quota import QuotaContract
+from tests.stores.contract.sessions import SessionContract
 from tests.stores.contract.sweep import SweepContract
 from tests.stores.contract.tenants import TenantContract
 from tests.stores.contract.tickets import TicketContract
@@ -20,6 +21,7 @@ class MetadataContract(
     FileContract,
     TicketContract,
     QuotaContract,
+    SessionContract,
     LinkContract,
     ActivityContract,
     SweepContract,

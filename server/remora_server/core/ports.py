@@ -495,6 +495,54 @@ class Stored:
     modify_time: Micros
 
 
+@dataclass(frozen=True, slots=True)
+class Session:
+    """An upload into a store that takes bytes in large blocks only: where they go, and the tail that waits here."""
+
+    name: str  # of the staged bytes
+    url: str  # where blocks are sent; empty until there was one. Whoever knows it may send, so it is never logged
+    holder: str  # which writer took the upload over last; nobody else moves it on
+    is_direct: bool  # the uploader itself sends to the URL
+    sent_bytes: int  # confirmed by the store
+    tail: bytes  # what follows those
+    location: str  # of the bytes, once they are sealed; empty while more can be sent
+    create_time: Micros
+    update_time: Micros
+
+    @property
+    def size_bytes(self) -> int:
+        """How many bytes are safe."""
+        return self.sent_bytes + len(self.tail)
+
+
+class Sessions(Protocol):
+    """What a blob store elsewhere keeps in the database about unfinished uploads. Writes belong inside a change."""
+
+    def session(self, name: str) -> Session | None:
+        """Find a session."""
+        ...
+
+    def take_session(self, new: Session) -> None:
+        """Keep a session, whoever held it before."""
+        ...
+
+    def keep_session(self, changed: Session) -> bool:
+        """Keep a session that is new or still has this holder; tell whether it did."""
+        ...
+
+    def delete_session(self, name: str) -> None:
+        """Forget a session."""
+        ...
+
+    def list_sessions(self, after: str, limit: int) -> Sequence[Stored]:
+        """Return what is staged in sessions, by name upwards."""
+        ...
+
+    def staged_among(self, names: Sequence[str]) -> set[str]:
+        """Return those names whose bytes are staged: they have a session that is not direct."""
+        ...
+
+
 class Staged(Protocol):
     """Bytes on their way in. One writer at a time."""
 
@@ -584,8 +632,12 @@ class BlobStore(Protocol):
         """Keep bytes that came in one piece as a blob, durably, without staging; return its location."""
         ...
 
-    def discard(self, name: str) -> None:
-        """Remove staged bytes, if there are any."""
+    def discard(self, name: str, *, arrived: bool = False) -> None:
+        """Remove staged bytes, if there are any.
+
+        With `arrived`, also what came whole under this name: for a ticket that is closed without a file, so that no
+        blob's row can name it.
+        """
         ...
 
     def open(self, location: str) -> BlobReader:

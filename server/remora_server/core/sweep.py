@@ -19,6 +19,7 @@ from remora_server.core.model import Blob, Micros, Ticket, TicketState
 from remora_server.core.ports import BlobStore, Changes, Clock, MetadataStore, Stored
 from remora_server.core.quota import end_due_tickets
 from remora_server.core.repeats import LIFETIME
+from remora_server.core.tickets import STREAMED
 
 BATCH = 500
 EVERYTHING = 2**31 - 1
@@ -206,7 +207,7 @@ class Sweep:
         while tickets := self._store.tickets_to_clear(BATCH):
             for ticket in tickets:
                 if ticket.state is not TicketState.COMPLETED:
-                    self._blobs.discard(ticket.id)
+                    self._blobs.discard(ticket.id, arrived=ticket.transport != STREAMED)
 
             def clear(cleared: Sequence[Ticket] = tickets) -> None:
                 for ticket in cleared:

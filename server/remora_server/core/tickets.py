@@ -28,6 +28,7 @@ from remora_server.core.ports import Clock, MetadataStore, TicketQuery
 from remora_server.core.quota import Quota
 from remora_server.core.subjects import Subjects
 
+STREAMED = "GRPC"  # The transport whose bytes all pass through us.
 MAX_AGE: Micros = 7 * 24 * 3600 * 1_000_000
 
 
@@ -37,7 +38,7 @@ class Request:
 
     workspace_id: str
     spec: FileSpec
-    transport: str = "GRPC"
+    transport: str = STREAMED
     attach_to: Subject | None = None
     skip_existing_check: bool = False
 
@@ -73,7 +74,7 @@ class Tickets:
         *,
         lifetime: Micros,
         max_file_bytes: int,
-        transports: Sequence[str] = ("GRPC",),
+        transports: Sequence[str] = (STREAMED,),
     ) -> None:
         self._store = store
         self._quota = quota

@@ -23,7 +23,7 @@ from remora_server.core.lanes import Lane
 from remora_server.core.model import Caller, Checksums, FileSpec, Subject, Ticket, TicketState
 from remora_server.core.ports import BlobStore, Changes, Staged
 from remora_server.core.subjects import Subjects
-from remora_server.core.tickets import Request, Tickets
+from remora_server.core.tickets import STREAMED, Request, Tickets
 
 MIB = 1024 * 1024
 ACK_SECONDS = 2.0
@@ -514,7 +514,7 @@ class Uploads:
     def fail(self, caller: Caller, ticket: Ticket, refusal: errors.RemoraError) -> None:
         """End a ticket and remove its bytes at once."""
         if self.changes.run(lambda: self.tickets.fail(caller, ticket, refusal)):
-            self._blobs.discard(ticket.id)
+            self._blobs.discard(ticket.id, arrived=ticket.transport != STREAMED)
             failed = replace(
                 ticket, state=TicketState.FAILED, error_reason=refusal.reason, error_message=refusal.message
             )
@@ -540,7 +540,7 @@ class Uploads:
         if writer is not None:
             writer.fence()
             writer.wait_closed()
-        self._blobs.discard(ticket.id)
+        self._blobs.discard(ticket.id, arrived=ticket.transport != STREAMED)
         self.changes.run(lambda: self.tickets.mark_cleared(ticket))
 
     def _hashes_for(self, ticket: Ticket) -> Hashes | None:

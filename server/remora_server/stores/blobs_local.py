@@ -105,10 +105,12 @@ class LocalBlobs:
             _sync_folder(blob.parent)
         return name
 
-    def discard(self, name: str) -> None:
-        """Remove staged bytes, if there are any."""
+    def discard(self, name: str, *, arrived: bool = False) -> None:
+        """Remove staged bytes, if there are any; with `arrived` also a blob of this name, which no row may name."""
         with os_errors():
             self._staged_path(name).unlink(missing_ok=True)
+            if arrived:
+                self._blob_path(name).unlink(missing_ok=True)
 
     def open(self, location: str) -> BlobReader:
         """Open a blob; raise StoredContentCorruptError if it is gone."""

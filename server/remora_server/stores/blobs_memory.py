@@ -57,10 +57,12 @@ class MemoryBlobs:
             self._blobs[name] = _Bytes(bytearray(data))
         return name
 
-    def discard(self, name: str) -> None:
-        """Remove staged bytes, if there are any."""
+    def discard(self, name: str, *, arrived: bool = False) -> None:
+        """Remove staged bytes, if there are any; with `arrived` also a blob of this name, which no row may name."""
         with self._lock:
             self._staged.pop(name, None)
+            if arrived:
+                self._blobs.pop(name, None)
 
     def open(self, location: str) -> BlobReader:
         """Open a blob; raise StoredContentCorruptError if it is gone."""

@@ -241,6 +241,23 @@ class Tickets(peewee.Model):
         table_name = "tickets"
 
 
+class UploadSessions(peewee.Model):
+    """How far uploads into a blob store elsewhere have come, and the bytes of each that wait here."""
+
+    name = TextField(primary_key=True)
+    url = TextField()
+    holder = TextField()
+    is_direct = BooleanField()
+    sent_bytes = BigIntegerField()
+    tail = BlobField()
+    location = TextField()
+    create_time = BigIntegerField()
+    update_time = BigIntegerField()
+
+    class Meta:
+        table_name = "upload_sessions"
+
+
 class Links(peewee.Model):
     """Plain references from subjects to URLs."""
 
@@ -308,6 +325,7 @@ ALL: tuple[type[peewee.Model], ...] = (
     Files,
     Attachments,
     Tickets,
+    UploadSessions,
     Links,
     Activities,
     Repeats,

@@ -9,11 +9,23 @@ from remora_server.stores.metadata.issues import IssueRows
 from remora_server.stores.metadata.links import LinkRows
 from remora_server.stores.metadata.quota import QuotaRows
 from remora_server.stores.metadata.repeats import RepeatRows
+from remora_server.stores.metadata.sessions import SessionRows
 from remora_server.stores.metadata.sweep import Sweep
 from remora_server.stores.metadata.tenants import Tenants
 
 __all__ = ["SqlMetadata"]
 
 
-class SqlMetadata(Tenants, IssueRows, AttachmentRows, BlobRows, QuotaRows, Sweep, LinkRows, ActivityRows, RepeatRows):
+class SqlMetadata(
+    Tenants,
+    IssueRows,
+    AttachmentRows,
+    BlobRows,
+    QuotaRows,
+    SessionRows,
+    Sweep,
+    LinkRows,
+    ActivityRows,
+    RepeatRows,
+):
     """The metadata store, made of one part for each resource."""

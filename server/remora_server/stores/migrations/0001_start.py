@@ -100,6 +100,11 @@ CREATE TABLE tickets (
 CREATE INDEX tickets_page ON tickets (workspace_id, create_time, id);
 CREATE INDEX tickets_due ON tickets (state, expire_time);
 CREATE INDEX tickets_staged ON tickets (state) WHERE NOT staged_removed;
+CREATE TABLE upload_sessions (
+  name TEXT NOT NULL PRIMARY KEY, url TEXT NOT NULL, holder TEXT NOT NULL, is_direct {BOOL} NOT NULL,
+  sent_bytes {INT} NOT NULL, tail {BYTES} NOT NULL, location TEXT NOT NULL, create_time {INT} NOT NULL,
+  update_time {INT} NOT NULL
+);
 CREATE TABLE links (
   id TEXT NOT NULL PRIMARY KEY, workspace_id TEXT NOT NULL, subject_type TEXT NOT NULL,
   subject_id TEXT NOT NULL, subject_key TEXT NOT NULL, url TEXT NOT NULL, normalized_url TEXT NOT NULL,

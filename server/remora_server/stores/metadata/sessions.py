@@ -1,0 +1,107 @@
+"""Sessions of uploads into a blob store elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import peewee
+
+from remora_server.core.ports import Session, Stored
+from remora_server.stores.kept import Kept, Query, Slot, kept
+from remora_server.stores.metadata.rows import Rows, portions
+from remora_server.stores.tables import UploadSessions
+
+MUTABLE = (
+    UploadSessions.url,
+    UploadSessions.holder,
+    UploadSessions.is_direct,
+    UploadSessions.sent_bytes,
+    UploadSessions.tail,
+    UploadSessions.location,
+    UploadSessions.update_time,
+)
+SESSION = (UploadSessions.name, UploadSessions.create_time, *MUTABLE)
+
+
+def _upsert(values: Sequence[Slot]) -> peewee.Insert:
+    return UploadSessions.insert(dict(zip(SESSION, values, strict=True)))
+
+
+@kept
+def _session_by_name(name: Slot) -> Query:
+    return UploadSessions.select(*SESSION).where(UploadSessions.name == name)
+
+
+def _take(*values: Slot) -> Query:
+    return _upsert(values).on_conflict(conflict_target=[UploadSessions.name], preserve=MUTABLE)
+
+
+def _keep(*values: Slot) -> Query:
+    return _upsert(values).on_conflict(
+        conflict_target=[UploadSessions.name],
+        preserve=MUTABLE,
+        where=UploadSessions.holder == peewee.EXCLUDED.holder,
+    )
+
+
+TAKE, KEEP = Kept(_take, len(SESSION)), Kept(_keep, len(SESSION))
+
+
+@kept
+def _delete(name: Slot) -> Query:
+    return UploadSessions.delete().where(UploadSessions.name == name)
+
+
+class SessionRows(Rows):
+    """Sessions."""
+
+    def session(self, name: str) -> Session | None:
+        """Find a session."""
+        row = self._db.row(_session_by_name, name)
+        if row is None:
+            return None
+        _, create_time, url, holder, is_direct, sent_bytes, tail, location, update_time = row
+        tail = bytes(tail)
+        return Session(name, url, holder, bool(is_direct), sent_bytes, tail, location, create_time, update_time)
+
+    def take_session(self, new: Session) -> None:
+        """Keep a session, whoever held it before."""
+        self._db.change(TAKE, *_values(new))
+
+    def keep_session(self, changed: Session) -> bool:
+        """Keep a session that is new or still has this holder; tell whether it did."""
+        return self._db.change(KEEP, *_values(changed)) > 0
+
+    def delete_session(self, name: str) -> None:
+        """Forget a session."""
+        self._db.change(_delete, name)
+
+    def list_sessions(self, after: str, limit: int) -> Sequence[Stored]:
+        """Return what is staged in sessions, by name upwards."""
+        size = UploadSessions.sent_bytes + peewee.fn.LENGTH(UploadSessions.tail)
+        query = UploadSessions.select(UploadSessions.name, size, UploadSessions.update_time)
+        query = query.where(UploadSessions.name > after).order_by(UploadSessions.name).limit(limit)
+        return [Stored(name, "", size_bytes, time) for name, size_bytes, time in self._db.select(query)]
+
+    def staged_among(self, names: Sequence[str]) -> set[str]:
+        """Return those names whose bytes are staged: they have a session that is not direct."""
+        found: set[str] = set()
+        for some in portions(names):
+            query = UploadSessions.select(UploadSessions.name)
+            query = query.where(UploadSessions.name.in_(some), ~UploadSessions.is_direct)
+            found.update(name for (name,) in self._db.select(query))
+        return found
+
+
+def _values(one: Session) -> tuple[object, ...]:
+    return (
+        one.name,
+        one.create_time,
+        one.url,
+        one.holder,
+        one.is_direct,
+        one.sent_bytes,
+        one.tail,
+        one.location,
+        one.update_time,
+    )
