@@ -9,10 +9,23 @@ from pathlib import Path
 
 import pytest
 
+from tests import postgres
 from tests.gcs.running import RunningGcs
 from tests.running import Api, RunningServer
 
 _numbers = itertools.count(1)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let the workers of this session meet at one PostgreSQL, should any of them need it."""
+    if not hasattr(config, "workerinput"):
+        postgres.share()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Leave nothing behind."""
+    if not hasattr(config, "workerinput"):
+        postgres.unshare()
 
 
 @pytest.fixture(scope="session")

@@ -35,7 +35,7 @@ from remora_server.core.model import Checksums
 from remora_server.core.ports import BlobReader, Staged
 from remora_server.stores import blobs_local
 from remora_server.stores.blobs_local import LocalBlobs
-from remora_server.stores.database import Database
+from remora_server.stores.database_sqlite import Sqlite
 from remora_server.stores.staged_file import StagedFile
 from tests.running import RunningServer
 
@@ -184,19 +184,16 @@ class BreakingConnection(sqlite3.Connection):
         return cursor
 
 
-class BreakingDatabase(Database):
+class BreakingSqlite(Sqlite):
     """Has such connections."""
 
-    @classmethod
-    def sqlite(cls, path: Path, *, busy_seconds: float = 5.0) -> Database:
-        """Use the SQLite file at `path`."""
-        made = super().sqlite(path, busy_seconds=busy_seconds)
-        made.inner.connect_params["factory"] = BreakingConnection
-        return made
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.inner.connect_params["factory"] = BreakingConnection
 
 
 if __name__ == "__main__":
     POINT = sys.argv.pop(1)
     vars(blobs_local)["StagedFile"] = BreakingStagedFile
-    vars(app).update(LocalBlobs=BreakingBlobs, Intake=BreakingIntake, Database=BreakingDatabase)
+    vars(app).update(LocalBlobs=BreakingBlobs, Intake=BreakingIntake, Sqlite=BreakingSqlite)
     sys.exit(__main__.main())

@@ -170,7 +170,6 @@ def test_names_of_others_are_left_alone() -> None:
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        ("REMORA_DATABASE_URL", "postgresql://localhost/remora"),
         ("REMORA_BLOBS", "gs://bucket/prefix"),
         ("REMORA_WORKERS", "2"),
         ("REMORA_TLS_CERT", "cert.pem"),

@@ -69,7 +69,8 @@ def _serve(settings: Config, options: argparse.Namespace) -> int:
 def _migrate(settings: Config, options: argparse.Namespace) -> int:
     with app.open_stores(settings, migrating=True):
         pass
-    _say(options, {"migrated": True, "database": str(settings.sqlite_path)}, f"{settings.sqlite_path} is up to date")
+    name = settings.database_name
+    _say(options, {"migrated": True, "database": name}, f"{name} is up to date")
     return DONE
 
 
@@ -278,7 +279,7 @@ def _banner(settings: Config, ready: app.Ready) -> str:
         f"│ gRPC      {ready.grpc}      reflection, health",
         f"│ HTTP      {ready.http}      /healthz",
         f"│ limits    file {shown} · chunk 1 MiB (max 2 MiB) · ticket {hours:g} h",
-        f"│ stores    {settings.sqlite_path} + {settings.blobs_path}",
+        f"│ stores    {settings.database_name} + {settings.blobs_path}",
         f"└ try       {_try(settings, ready)}" if ready.seeded else "└ ready",
     ]
     return "\n".join(lines)

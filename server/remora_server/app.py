@@ -45,6 +45,7 @@ from remora_server.rpc.server import RpcServer, Rules
 from remora_server.rpc.upload_stream import Pace
 from remora_server.stores.blobs_local import LocalBlobs
 from remora_server.stores.database import Database
+from remora_server.stores.database_sqlite import Sqlite
 from remora_server.stores.loop_writer import LoopWriter
 from remora_server.stores.metadata import SqlMetadata
 from remora_server.stores.migrations import check, migrate
@@ -56,6 +57,7 @@ Result = TypeVar("Result")
 SECOND: Micros = 1_000_000
 KEY_BYTES = 32
 READ_THREADS = 8
+CONNECT_SECONDS = 10.0  # A database that starts together with the server may take as long.
 TRANSPORTS = ("GRPC",)
 
 
@@ -85,19 +87,35 @@ class NotMigratedError(Exception):
 @contextlib.contextmanager
 def open_stores(config: Config, *, migrating: bool = False) -> Iterator[Stores]:
     """Open the stores that the settings choose; raise NotMigratedError unless the database is up to date."""
-    database = Database.sqlite(config.sqlite_path)
+    database = _database(config)
     if migrating:
         config.data.mkdir(mode=0o700, parents=True, exist_ok=True)
         for name in migrate(database):
             log.info("migrated: %s", name)
     elif not check(database):
-        raise NotMigratedError(f"{config.sqlite_path} is missing or of another version; run `remora-server migrate`.")
+        raise NotMigratedError(f"{config.database_name} is missing or of another version; run `remora-server migrate`.")
     writer = Writer(database)
     try:
         yield Stores(database, SqlMetadata(database), LocalBlobs(config.blobs_path), writer, SystemClock())
     finally:
         writer.close()
         database.close()
+
+
+def _database(config: Config) -> Database:
+    if not config.is_postgres:
+        return Sqlite(config.sqlite_path)
+    try:
+        # Its driver is installed only where it is wanted.
+        from remora_server.stores.database_postgres import Postgres  # noqa: PLC0415
+    except ImportError as error:
+        raise ConfigError(
+            "REMORA_DATABASE_URL names a PostgreSQL database, but its driver is not installed; "
+            "install it with: pip install 'remora[server,postgres]'"
+        ) from error
+    database = Postgres(config.database_url)
+    database.wait_reachable(CONNECT_SECONDS)
+    return database
 
 
 def sweep_of(stores: Stores) -> Sweep:
@@ -195,8 +213,10 @@ async def _serve(
         wait=ThreadPoolExecutor(1024, "wait"),
     )
     rules = _rules(config, stores, pools)
-    loop_writer = LoopWriter(stores.database, stores.writer)
-    calls = Calls(loop_writer, stores.writer, readers, pools.wait, Repeats(stores.metadata, stores.clock))
+    loop_writer = LoopWriter(stores.database, stores.writer) if isinstance(stores.database, Sqlite) else None
+    calls = Calls(
+        loop_writer or stores.writer, stores.writer, readers, pools.wait, Repeats(stores.metadata, stores.clock)
+    )
     tenants = tenants_of(stores)
     authenticator = Authenticator(tenants, lambda key_hash: calls.read(stores.metadata.key_by_hash, key_hash))
     rpc = RpcServer(
@@ -238,7 +258,8 @@ async def _serve(
     await gateway.stop()
     for pool in (pools.wait, pools.work, pools.sync, readers):
         await asyncio.to_thread(pool.shutdown)
-    loop_writer.close()
+    if loop_writer is not None:
+        loop_writer.close()
 
 
 def _rules(config: Config, stores: Stores, pools: Pools) -> Rules:

@@ -197,6 +197,16 @@ class Config:
     origins: Mapping[str, str] = dataclasses.field(default_factory=dict, repr=False, compare=False)
 
     @property
+    def is_postgres(self) -> bool:
+        """Tell which of the two databases is used."""
+        return self.database_url.startswith(("postgres://", "postgresql://"))
+
+    @property
+    def database_name(self) -> str:
+        """Name the database to people: a URL without its password, or the path of the SQLite file."""
+        return _masked(self.database_url) if self.is_postgres else str(self.sqlite_path)
+
+    @property
     def sqlite_path(self) -> Path:
         """Name the SQLite file: the one of `database_url`, else `remora.db` under `data`."""
         path = self.database_url.removeprefix("sqlite:///")
@@ -220,7 +230,6 @@ class Config:
 # of dropping it silently. Whoever builds the feature deletes its line.
 Unsupported = Mapping[str, tuple[Callable[[Any], bool], str]]
 NOT_YET: Unsupported = {
-    "database_url": (lambda url: url.startswith("postgres"), "only SQLite databases are supported"),
     "blobs": (lambda url: url.startswith("gs:"), "only directories can keep file contents"),
     "workers": (lambda count: count > 1, "only one process can serve"),
     "tls_cert": (bool, "the ports can't speak TLS"),
@@ -301,6 +310,10 @@ def _flag(field: "dataclasses.Field[Any]") -> str:
     return "--" + _name(field).removeprefix(PREFIX).lower().replace("_", "-")
 
 
+def _masked(url: str) -> str:
+    return _PASSWORD.sub(lambda found: f"{found[1]}:***@" if found[2] is None else f"{found[2]}***", url)
+
+
 def _shown(config: Config, field: "dataclasses.Field[Any]") -> str:
     """Write a value as `load` would read it, with what an empty one stands for, and without secrets."""
     value = getattr(config, field.name)
@@ -310,7 +323,7 @@ def _shown(config: Config, field: "dataclasses.Field[Any]") -> str:
         case "" if field.name == "blobs":
             shown = config.blobs_path.absolute().as_uri()
         case str() if field.name == "database_url":
-            shown = _PASSWORD.sub(lambda found: f"{found[1]}:***@" if found[2] is None else f"{found[2]}***", value)
+            shown = _masked(value)
         case str() if value and field.metadata["secret"]:
             shown = "***"
         case bool():

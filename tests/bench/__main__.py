@@ -27,7 +27,7 @@ from pathlib import Path
 from remora.v1 import activity_service_pb2, attachment_service_pb2
 from remora_server.core import ids
 from remora_server.core.model import Attachment, Subject
-from remora_server.stores.database import Database
+from remora_server.stores.database_sqlite import Sqlite
 from remora_server.stores.metadata import SqlMetadata
 from remora_server.stores.writer import Writer
 from tests.bench import bytes_moved
@@ -205,7 +205,7 @@ class _Listing:
         first = self._api.attachments.UpsertAttachment(
             attachment_service_pb2.UpsertAttachmentRequest.FromString(upsert_message(0, "BENCH-LIST"))
         ).attachment
-        database = Database.sqlite(self._server.data / "remora.db", busy_seconds=30)
+        database = Sqlite(self._server.data / "remora.db", busy_seconds=30)
         store, writer = SqlMetadata(database), Writer(database)
         model = store.attachment(first.workspace_id, first.id)
         assert model is not None

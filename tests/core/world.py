@@ -27,7 +27,7 @@ from remora_server.core.tenants import DEFAULT_SCOPES, Tenants
 from remora_server.core.tickets import Request, Tickets
 from remora_server.core.uploads import Limits, Pools, Uploads, measure
 from remora_server.stores.blobs_memory import MemoryBlobs
-from remora_server.stores.database import Database
+from remora_server.stores.database_sqlite import Sqlite
 from remora_server.stores.metadata import SqlMetadata
 from remora_server.stores.migrations import migrate
 from remora_server.stores.writer import Writer
@@ -70,7 +70,7 @@ class World:
         stripped: Iterable[str] = (),
     ) -> None:
         limits = limits or Limits(max_file_bytes=1_000_000)
-        self.database = Database.sqlite(path / "remora.db")
+        self.database = Sqlite(path / "remora.db")
         migrate(self.database)
         self.store = SqlMetadata(self.database)
         self.changes = Writer(self.database)

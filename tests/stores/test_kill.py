@@ -14,7 +14,7 @@ import pytest
 
 from remora_server.core.ports import ActivityQuery
 from remora_server.stores.blobs_local import LocalBlobs
-from remora_server.stores.database import Database
+from remora_server.stores.database_sqlite import Sqlite
 from remora_server.stores.metadata import SqlMetadata
 from remora_server.stores.migrations import migrate
 from tests.stores.blob_contract import get
@@ -28,14 +28,14 @@ from pathlib import Path
 from remora_server.core import ids
 from remora_server.core.model import Checksums
 from remora_server.stores.blobs_local import LocalBlobs
-from remora_server.stores.database import Database
+from remora_server.stores.database_sqlite import Sqlite
 from remora_server.stores.metadata import SqlMetadata
 from remora_server.stores.migrations import migrate
 from remora_server.stores.writer import Writer
 from tests.stores.samples import Tenant
 
 root = Path(sys.argv[1])
-database = Database.sqlite(root / "remora.db")
+database = Sqlite(root / "remora.db")
 migrate(database)
 store, writer, blobs = SqlMetadata(database), Writer(database), LocalBlobs(root / "blobs")
 acme = writer.run(lambda: Tenant(store))
@@ -75,7 +75,7 @@ def test_killed_at_any_moment(tmp_path: Path) -> None:
         # The last line may have been cut off by the kill.
         acknowledged.update(line.strip() for line in rest.splitlines(keepends=True) if line.endswith("\n"))
 
-    database = Database.sqlite(tmp_path / "remora.db")
+    database = Sqlite(tmp_path / "remora.db")
     assert migrate(database) == []
     store, blobs = SqlMetadata(database), LocalBlobs(tmp_path / "blobs")
     rows = store.blobs_after("", 100_000)

@@ -17,7 +17,8 @@ from remora_server.core.errors import StorageFullError, StorageUnavailableError
 from remora_server.core.model import Actor
 from remora_server.core.ports import ActivityQuery, AttachmentQuery, Changes, MetadataStore
 from remora_server.stores import tables
-from remora_server.stores.database import Database, StoreDefectError
+from remora_server.stores.database import StoreDefectError
+from remora_server.stores.database_sqlite import Sqlite
 from remora_server.stores.metadata import SqlMetadata
 from remora_server.stores.migrations import check, migrate
 from remora_server.stores.writer import Writer
@@ -26,22 +27,22 @@ from tests.stores.samples import NOW, Tenant, subject
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
+def database(tmp_path: Path) -> Iterator[Sqlite]:
     """Make a migrated database."""
-    made = Database.sqlite(tmp_path / "data" / "remora.db", busy_seconds=0.2)
+    made = Sqlite(tmp_path / "data" / "remora.db", busy_seconds=0.2)
     migrate(made)
     yield made
     made.close()
 
 
 @pytest.fixture
-def store(database: Database) -> MetadataStore:
+def store(database: Sqlite) -> MetadataStore:
     """Make a store."""
     return SqlMetadata(database)
 
 
 @pytest.fixture
-def changes(database: Database) -> Iterator[Changes]:
+def changes(database: Sqlite) -> Iterator[Changes]:
     """Make a writer."""
     writer = Writer(database)
     yield writer
@@ -58,7 +59,7 @@ class TestSqlite(MetadataContract):
     """SQLite keeps the contract."""
 
 
-def test_migrations_make_what_the_tables_describe(database: Database) -> None:
+def test_migrations_make_what_the_tables_describe(database: Sqlite) -> None:
     """The SQL of the migrations and the models agree in columns, NULLs, keys and indexes."""
     described = peewee.SqliteDatabase(":memory:")
     with described.bind_ctx(tables.ALL):
@@ -89,7 +90,7 @@ def _indexes(database: peewee.Database, table: str) -> set[tuple[str, tuple[str,
 
 def test_migrating_twice(tmp_path: Path) -> None:
     """A current database is left alone, and says that it is current."""
-    database = Database.sqlite(tmp_path / "x.db")
+    database = Sqlite(tmp_path / "x.db")
     assert not check(database)
     assert migrate(database) == ["0001_start"]
     assert check(database)
@@ -97,12 +98,12 @@ def test_migrating_twice(tmp_path: Path) -> None:
     assert migrate(database) == []
     assert SqlMetadata(database).store_id() == first
     database.close()
-    assert not check(Database.sqlite(tmp_path / "none.db"))
+    assert not check(Sqlite(tmp_path / "none.db"))
     assert not (tmp_path / "none.db").exists()
 
 
 def _migrate(path: Path) -> int:
-    database = Database.sqlite(path)
+    database = Sqlite(path)
     try:
         return len(migrate(database))
     finally:
@@ -116,7 +117,7 @@ def test_several_processes_migrate_at_once(tmp_path: Path) -> None:
             assert sum(pool.map(_migrate, [tmp_path / f"{round_}.db"] * 4, chunksize=1)) == 1
 
 
-def test_settings(database: Database, tmp_path: Path) -> None:
+def test_settings(database: Sqlite, tmp_path: Path) -> None:
     """Acknowledged rows survive power loss, and the file is its owner's alone."""
     for pragma, value in {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1}.items():
         assert database.connection().execute(f"PRAGMA {pragma}").fetchone() == (value,)
@@ -125,9 +126,9 @@ def test_settings(database: Database, tmp_path: Path) -> None:
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
-def test_two_databases_in_one_process(database: Database, tmp_path: Path) -> None:
+def test_two_databases_in_one_process(database: Sqlite, tmp_path: Path) -> None:
     """Models are bound to none of them, so nothing ends up in the wrong one."""
-    other = Database.sqlite(tmp_path / "other.db")
+    other = Sqlite(tmp_path / "other.db")
     migrate(other)
     Tenant(SqlMetadata(database))
     assert SqlMetadata(other).list_workspaces() == []
@@ -141,7 +142,7 @@ def test_a_file_needs_its_blob(store: MetadataStore, acme: Tenant) -> None:
         store.add_file(acme.file(acme.blob()))
 
 
-def test_dangling_files_are_found(database: Database, store: MetadataStore, acme: Tenant) -> None:
+def test_dangling_files_are_found(database: Sqlite, store: MetadataStore, acme: Tenant) -> None:
     """Where somebody else has cut a blob's row away, the check says so."""
     file = acme.stored_file(store)
     foreign = sqlite3.connect(str(database.inner.database), isolation_level=None)
@@ -150,7 +151,7 @@ def test_dangling_files_are_found(database: Database, store: MetadataStore, acme
     assert store.dangling_files() == [file.id]
 
 
-def test_sequence_numbers_are_not_given_again(database: Database, store: MetadataStore, acme: Tenant) -> None:
+def test_sequence_numbers_are_not_given_again(database: Sqlite, store: MetadataStore, acme: Tenant) -> None:
     """A cursor keeps its meaning even if the whole log was removed."""
     store.add_activity(acme.activity())
     _, newest = store.activity_bounds()
@@ -172,7 +173,7 @@ def test_sequence_numbers_are_not_given_again(database: Database, store: Metadat
         (sqlite3.SQLITE_ERROR, StoreDefectError),
     ],
 )
-def test_driver_errors(database: Database, code: int, expected: type[Exception]) -> None:
+def test_driver_errors(database: Sqlite, code: int, expected: type[Exception]) -> None:
     """What a caller can act on gets a name of core; a mistake of ours stays one, and neither shows SQL."""
     error = sqlite3.OperationalError("near SELECT secret")
     error.sqlite_errorcode = code
@@ -182,7 +183,7 @@ def test_driver_errors(database: Database, code: int, expected: type[Exception])
         assert "secret" not in str(refusal)
 
 
-def test_a_full_database(database: Database, store: MetadataStore, acme: Tenant) -> None:
+def test_a_full_database(database: Sqlite, store: MetadataStore, acme: Tenant) -> None:
     """When there is no room, it is told as that, and reading goes on."""
     pages = database.connection().execute("PRAGMA page_count").fetchone()[0]
     database.command(f"PRAGMA max_page_count = {pages}")
@@ -195,7 +196,7 @@ def test_a_full_database(database: Database, store: MetadataStore, acme: Tenant)
     assert store.find_or_add_blob(blob, b"x" * 100_000)[1]
 
 
-def test_a_lock_that_is_held_too_long(database: Database, store: MetadataStore, acme: Tenant) -> None:
+def test_a_lock_that_is_held_too_long(database: Sqlite, store: MetadataStore, acme: Tenant) -> None:
     """Waiting ends with an error that says: try again. Reading needs no lock."""
     holder = sqlite3.connect(str(database.inner.database), isolation_level=None)
     holder.execute("BEGIN IMMEDIATE")
@@ -207,7 +208,7 @@ def test_a_lock_that_is_held_too_long(database: Database, store: MetadataStore, 
     store.add_ticket(acme.ticket())
 
 
-def test_a_closed_database(database: Database, store: MetadataStore) -> None:
+def test_a_closed_database(database: Sqlite, store: MetadataStore) -> None:
     """After closing, every thread is told that storage does not answer."""
     seen: list[type[Exception]] = []
 
@@ -225,7 +226,7 @@ def test_a_closed_database(database: Database, store: MetadataStore) -> None:
     assert seen == [StorageUnavailableError] * 2
 
 
-def test_connections_of_ended_threads_are_closed(database: Database, store: MetadataStore) -> None:
+def test_connections_of_ended_threads_are_closed(database: Sqlite, store: MetadataStore) -> None:
     """Threads come and go without leaving open files behind."""
     for _ in range(20):
         thread = threading.Thread(target=store.list_workspaces)
@@ -235,7 +236,7 @@ def test_connections_of_ended_threads_are_closed(database: Database, store: Meta
     assert len(database._opened) <= 2
 
 
-def test_people_are_loaded_once(database: Database, store: MetadataStore, acme: Tenant) -> None:
+def test_people_are_loaded_once(database: Sqlite, store: MetadataStore, acme: Tenant) -> None:
     """A page by many authors asks for them in one statement, and the next one not at all."""
     for n in range(20):
         user = store.find_or_add_user(acme.id, Actor(ids.new_id(ids.USER), "USER", f"User {n}"), NOW)
@@ -262,7 +263,7 @@ def test_an_unknown_person_is_the_service(store: MetadataStore, acme: Tenant) ->
     assert found.actor == system
 
 
-def test_listing_is_served_by_an_index(database: Database, store: MetadataStore, acme: Tenant) -> None:
+def test_listing_is_served_by_an_index(database: Sqlite, store: MetadataStore, acme: Tenant) -> None:
     """No page of a listing, and no lookup on the way of a call, sorts or scans a table."""
     for n in range(3):
         store.find_or_add_attachment(acme.attachment(subject(n)))

@@ -5,29 +5,129 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import CancelledError, Future
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
+import psycopg
 import pytest
 
 from remora_server.core.errors import NotFoundError, ShuttingDownError, StorageUnavailableError
 from remora_server.core.ports import Changes, MetadataStore
+from remora_server.stores import database_postgres
 from remora_server.stores import writer as writer_module
 from remora_server.stores.database import Database
+from remora_server.stores.database_postgres import Postgres
+from remora_server.stores.database_sqlite import Sqlite
 from remora_server.stores.metadata import SqlMetadata
 from remora_server.stores.migrations import migrate
 from remora_server.stores.writer import CallBrokenOffError, Writer
+from tests import postgres
 from tests.stores.samples import NOW, Tenant
 
 
+class Outside:
+    """Looks at the database as another process would, and may keep everybody from writing."""
+
+    def used(self) -> int:
+        """Return what is charged, as committed."""
+        return int(self.ask("SELECT used_bytes FROM workspaces"))
+
+    def ask(self, sql: str) -> Any:
+        """Return the first value of a query."""
+        raise NotImplementedError
+
+    def lock(self) -> None:
+        """Take the write lock."""
+        raise NotImplementedError
+
+    def unlock(self) -> None:
+        """Give it back."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        raise NotImplementedError
+
+
+class OutsideSqlite(Outside):
+    """Another connection to the file."""
+
+    def __init__(self, path: Path) -> None:
+        self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+
+    def ask(self, sql: str) -> Any:
+        """Return the first value of a query."""
+        return self._connection.execute(sql).fetchone()[0]
+
+    def lock(self) -> None:
+        """Take the write lock."""
+        self._connection.execute("BEGIN IMMEDIATE")
+
+    def unlock(self) -> None:
+        """Give it back."""
+        self._connection.execute("ROLLBACK")
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        self._connection.close()
+
+
+class OutsidePostgres(Outside):
+    """Another connection to the server."""
+
+    def __init__(self, url: str) -> None:
+        self._connection = psycopg.connect(url, autocommit=True)
+
+    def ask(self, sql: str) -> Any:
+        """Return the first value of a query."""
+        row = self._connection.execute(sql).fetchone()
+        assert row is not None
+        return row[0]
+
+    def lock(self) -> None:
+        """Take the write lock."""
+        self._connection.execute("SELECT pg_advisory_lock(%s)", [database_postgres.WRITE_LOCK])
+
+    def unlock(self) -> None:
+        """Give it back."""
+        self._connection.execute("SELECT pg_advisory_unlock_all()")
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        self._connection.close()
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def both(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Database, Outside]]:
+    """Make a migrated database that waits for a lock for a tenth of a second, and a look at it from outside."""
+    with ExitStack() as ending:
+        made: Database
+        if request.param == "sqlite":
+            made = Sqlite(tmp_path / "remora.db", busy_seconds=0.1)
+            migrate(made)
+            outside: Outside = OutsideSqlite(tmp_path / "remora.db")
+        else:
+            url = ending.enter_context(postgres.new_database(migrated=True))
+            made = Postgres(url, lock_seconds=0.1)
+            outside = OutsidePostgres(url)
+        ending.callback(made.close)
+        ending.callback(outside.close)
+        yield made, outside
+
+
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    """Make a migrated database that waits for a lock for a tenth of a second."""
-    made = Database.sqlite(tmp_path / "remora.db", busy_seconds=0.1)
-    migrate(made)
-    yield made
-    made.close()
+def database(both: tuple[Database, Outside]) -> Database:
+    """Take the database."""
+    return both[0]
+
+
+@pytest.fixture
+def outside(both: tuple[Database, Outside]) -> Outside:
+    """Take the look from outside."""
+    return both[1]
 
 
 @pytest.fixture
@@ -48,21 +148,6 @@ def writer(database: Database) -> Iterator[Writer]:
 def acme(store: MetadataStore) -> Tenant:
     """Make a workspace."""
     return Tenant(store)
-
-
-@pytest.fixture
-def outside(tmp_path: Path, database: Database) -> Iterator[sqlite3.Connection]:
-    """Look at the database as another process would."""
-    assert database.exists()
-    connection = sqlite3.connect(tmp_path / "remora.db", isolation_level=None, check_same_thread=False)
-    yield connection
-    connection.close()
-
-
-def used(connection: sqlite3.Connection) -> int:
-    """Return what is charged, as committed."""
-    row = connection.execute("SELECT used_bytes FROM workspaces").fetchone()
-    return int(row[0])
 
 
 def count_begins(database: Database) -> list[int]:
@@ -104,27 +189,23 @@ def test_it_is_the_port(writer: Writer) -> None:
     assert changes.run(lambda: 5) == 5
 
 
-def test_results_come_after_the_commit(
-    writer: Writer, store: MetadataStore, acme: Tenant, outside: sqlite3.Connection
-) -> None:
+def test_results_come_after_the_commit(writer: Writer, store: MetadataStore, acme: Tenant, outside: Outside) -> None:
     """Whoever has a result finds the change durable, from any connection; before that nobody sees it."""
     seen: list[int] = []
 
     def charge() -> bool:
         done = store.charge(acme.id, 1, 0)
-        seen.append(used(outside))
+        seen.append(outside.used())
         return done
 
     for number in range(1, 20):
         assert writer.run(charge)
-        assert used(outside) == number
+        assert outside.used() == number
         assert store.used_bytes(acme.id) == number
     assert seen == list(range(19))
 
 
-def test_a_failing_call_harms_nobody(
-    writer: Writer, store: MetadataStore, acme: Tenant, outside: sqlite3.Connection
-) -> None:
+def test_a_failing_call_harms_nobody(writer: Writer, store: MetadataStore, acme: Tenant, outside: Outside) -> None:
     """In one batch, a call that fails half-way is undone whole; the others are done."""
 
     def fail(error: BaseException) -> None:
@@ -139,12 +220,12 @@ def test_a_failing_call_harms_nobody(
     gate.open()
     assert all(future.result(10) for future in good)
     assert [type(future.exception(10)) for future in bad] == [NotFoundError, KeyError]
-    assert used(outside) == 20
+    assert outside.used() == 20
     assert len(begun) == 3  # The gate's transaction, one for all the rest, and its second attempt with savepoints.
 
 
 def test_a_call_that_fails_before_it_writes_costs_nothing(
-    writer: Writer, store: MetadataStore, acme: Tenant, outside: sqlite3.Connection
+    writer: Writer, store: MetadataStore, acme: Tenant, outside: Outside
 ) -> None:
     """A refusal without an effect needs no second attempt of its batch."""
 
@@ -158,12 +239,12 @@ def test_a_call_that_fails_before_it_writes_costs_nothing(
     gate.open()
     assert good.result(10)
     assert isinstance(bad.exception(10), NotFoundError)
-    assert used(outside) == 1
+    assert outside.used() == 1
     assert len(begun) == 2
 
 
 def test_a_part_of_a_call_can_fail_by_itself(
-    writer: Writer, store: MetadataStore, acme: Tenant, outside: sqlite3.Connection
+    writer: Writer, store: MetadataStore, acme: Tenant, outside: Outside
 ) -> None:
     """`run` within a call undoes only what its own part did, so that a batch survives one bad item."""
 
@@ -182,7 +263,7 @@ def test_a_part_of_a_call_can_fail_by_itself(
         return failed
 
     assert writer.run(batch) == 1
-    assert used(outside) == 101
+    assert outside.used() == 101
 
 
 @pytest.mark.parametrize("error", [SystemExit(1), KeyboardInterrupt(), GeneratorExit(), StopIteration(7)])
@@ -198,7 +279,7 @@ def test_nothing_ends_the_thread(writer: Writer, error: BaseException) -> None:
     assert writer.run(lambda: 1) == 1
 
 
-def test_a_call_within_a_call(writer: Writer, store: MetadataStore, acme: Tenant, outside: sqlite3.Connection) -> None:
+def test_a_call_within_a_call(writer: Writer, store: MetadataStore, acme: Tenant, outside: Outside) -> None:
     """`run` on the writer's own thread does not wait for itself: it becomes part of the running call."""
 
     def outer() -> None:
@@ -207,17 +288,17 @@ def test_a_call_within_a_call(writer: Writer, store: MetadataStore, acme: Tenant
 
     with pytest.raises(KeyError):
         writer.run(outer)
-    assert used(outside) == 0
+    assert outside.used() == 0
     assert writer.run(lambda: writer.run(lambda: 3)) == 3
 
 
 def test_a_lock_held_too_long(
-    writer: Writer, store: MetadataStore, acme: Tenant, outside: sqlite3.Connection, caplog: pytest.LogCaptureFixture
+    writer: Writer, store: MetadataStore, acme: Tenant, outside: Outside, caplog: pytest.LogCaptureFixture
 ) -> None:
     """When the database can't be locked every caller hears of it soon, and later calls work."""
     gate = Gate(writer)
     futures = [writer.submit(lambda: store.charge(acme.id, 1, 0)) for _ in range(100)]
-    blocker = threading.Thread(target=lambda: outside.execute("BEGIN IMMEDIATE"))
+    blocker = threading.Thread(target=outside.lock)
     gate.open()
     done = sum(future.exception(10) is None for future in futures)
     assert done == 100
@@ -225,72 +306,70 @@ def test_a_lock_held_too_long(
     blocker.join()
     futures = [writer.submit(lambda: store.charge(acme.id, 1, 0)) for _ in range(100)]
     assert {type(future.exception(10)) for future in futures} == {StorageUnavailableError}
-    outside.execute("ROLLBACK")
+    outside.unlock()
     assert writer.run(lambda: store.charge(acme.id, 1, 0))
-    assert used(outside) == 101
+    assert outside.used() == 101
     assert "SELECT" not in caplog.text
 
 
-def _break_first(database: Database, wanted: str, times: int, error: Callable[[], None] | None = None) -> list[str]:
-    """Make the first `times` uses of a command fail, with what SQLite says or after `error`."""
-    real = database.command
+def _break_first(database: Database, wanted: str, times: int) -> list[str]:
+    """Make the first `times` calls of a method of the database fail."""
+    real = getattr(database, wanted)
     failed: list[str] = []
 
-    def command(sql: str) -> None:
-        if sql == wanted and len(failed) < times:
-            failed.append(sql)
-            if error is not None:
-                error()
+    def call() -> None:
+        if len(failed) < times:
+            failed.append(wanted)
             raise StorageUnavailableError
-        real(sql)
+        real()
 
-    database.command = command  # type: ignore[method-assign]
+    setattr(database, wanted, call)
     return failed
 
 
 def test_a_commit_that_fails(
-    writer: Writer, database: Database, store: MetadataStore, acme: Tenant, outside: sqlite3.Connection
+    writer: Writer, database: Database, store: MetadataStore, acme: Tenant, outside: Outside
 ) -> None:
     """The batch is rolled back and its calls are done one by one: nothing is lost, nothing is done twice."""
     gate = Gate(writer)
     futures = [writer.submit(lambda: store.charge(acme.id, 1, 0)) for _ in range(10)]
     futures.append(writer.submit(lambda: store.charge("wks_none", 1, 0)))
-    real = database.command
+    real = database.commit
     gate_commits = iter([True])
 
-    def command(sql: str) -> None:
-        if sql == "COMMIT" and not next(gate_commits, False):
-            database.command = real  # type: ignore[method-assign]
+    def commit() -> None:
+        if not next(gate_commits, False):
+            database.commit = real  # type: ignore[method-assign]
             raise StorageUnavailableError
-        real(sql)
+        real()
 
-    database.command = command  # type: ignore[method-assign]
+    database.commit = commit  # type: ignore[method-assign]
     gate.open()
     assert [future.result(10) for future in futures] == [True] * 10 + [False]
-    assert used(outside) == 10
+    assert outside.used() == 10
 
 
 def test_commits_that_go_on_failing(
-    writer: Writer, database: Database, store: MetadataStore, acme: Tenant, outside: sqlite3.Connection
+    writer: Writer, database: Database, store: MetadataStore, acme: Tenant, outside: Outside
 ) -> None:
     """Whoever's own commit fails too gets the error; those after it are tried all the same."""
-    failed = _break_first(database, "COMMIT", 2)
+    failed = _break_first(database, "commit", 2)
     with pytest.raises(StorageUnavailableError):
         writer.run(lambda: store.charge(acme.id, 1, 0))
     assert len(failed) == 2
-    assert used(outside) == 0
+    assert outside.used() == 0
     assert writer.run(lambda: store.charge(acme.id, 1, 0))
-    assert used(outside) == 1
+    assert outside.used() == 1
 
 
 def test_a_transaction_that_ends_by_itself(
-    writer: Writer, database: Database, store: MetadataStore, acme: Tenant, outside: sqlite3.Connection
+    writer: Writer, database: Database, store: MetadataStore, acme: Tenant, outside: Outside
 ) -> None:
-    """On some errors SQLite rolls everything back; the calls of that batch are then repeated, all but the guilty."""
+    """On some errors a database rolls everything back; the calls of that batch are repeated, all but the guilty."""
 
     def lose_everything() -> None:
         store.charge(acme.id, 1000, 0)
-        database.connection().execute("ROLLBACK")
+        database.roll_back()
         raise StorageUnavailableError
 
     gate = Gate(writer)
@@ -300,18 +379,18 @@ def test_a_transaction_that_ends_by_itself(
     gate.open()
     assert all(future.result(10) for future in before + after)
     assert isinstance(guilty.exception(10), StorageUnavailableError)
-    assert used(outside) == 6
+    assert outside.used() == 6
 
 
 def test_a_connection_that_can_not_even_roll_back(
-    writer: Writer, database: Database, store: MetadataStore, acme: Tenant, outside: sqlite3.Connection
+    writer: Writer, database: Database, store: MetadataStore, acme: Tenant, outside: Outside
 ) -> None:
     """It is given up for a new one."""
-    _break_first(database, "COMMIT", 1)
-    failed = _break_first(database, "ROLLBACK", 1)
+    _break_first(database, "commit", 1)
+    failed = _break_first(database, "roll_back", 1)
     assert writer.run(lambda: store.charge(acme.id, 1, 0))
     assert failed
-    assert used(outside) == 1
+    assert outside.used() == 1
 
 
 def test_a_broken_writer_answers(
@@ -331,7 +410,7 @@ def test_a_broken_writer_answers(
 
 
 def test_futures_of_a_loop(
-    writer: Writer, store: MetadataStore, acme: Tenant, outside: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
+    writer: Writer, store: MetadataStore, acme: Tenant, outside: Outside, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A batch wakes a loop once, whatever the number of its futures; errors arrive as well."""
 
@@ -367,7 +446,7 @@ def test_futures_of_a_loop(
         assert kinds.count(bool) == 97
 
     asyncio.run(go())
-    assert used(outside) == 97
+    assert outside.used() == 97
 
 
 def test_a_loop_that_is_gone(writer: Writer, caplog: pytest.LogCaptureFixture) -> None:
@@ -424,7 +503,7 @@ def test_batches_are_bounded(database: Database, store: MetadataStore, acme: Ten
     assert len(begun) == 5
 
 
-def test_closing(database: Database, store: MetadataStore, acme: Tenant, outside: sqlite3.Connection) -> None:
+def test_closing(database: Database, store: MetadataStore, acme: Tenant, outside: Outside) -> None:
     """What was taken in is still done; what comes later is refused; closing again is harmless."""
     writer = Writer(database)
     gate = Gate(writer)
@@ -439,7 +518,7 @@ def test_closing(database: Database, store: MetadataStore, acme: Tenant, outside
     closing.join(10)
     assert all(future.result(0) for future in futures)
     writer.close()
-    assert used(outside) == 50
+    assert outside.used() == 50
     with pytest.raises(ShuttingDownError):
         writer.run(lambda: 1)
 

@@ -1,232 +1,134 @@
-"""A database that statements run on: one connection per thread, driver errors turned into those of core."""
+"""The shape of a database: statements in and outside of transactions, and driver errors turned into those of core."""
 
 from __future__ import annotations
 
-import os
-import random
-import sqlite3
-import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, Protocol
 
 import peewee
 
-from remora_server.core.errors import StorageFullError, StorageUnavailableError
+from remora_server.core.errors import StorageUnavailableError
 from remora_server.stores.kept import Kept, Query
 
 Row = tuple[Any, ...]
-
-DRIVER_ERRORS = (sqlite3.Error, peewee.PeeweeException)
-PRAGMAS = {
-    "synchronous": "FULL",  # NORMAL would lose acknowledged rows at power loss; group commit makes FULL cheap.
-    "foreign_keys": "ON",
-    "cache_size": -16_000,  # KiB
-    "temp_store": "MEMORY",
-    # Pages; a checkpoint writes a page once however often it changed, so fewer, larger ones cost the commits less.
-    "wal_autocheckpoint": 4096,
-    "journal_size_limit": 64 * 1024 * 1024,
-}
-CONNECT_SECONDS = 10.0
-STATEMENTS_CACHED = 256
-IOERR_SHMSIZE = sqlite3.SQLITE_IOERR_SHMSIZE  # No room for the index of the write-ahead log.
-DEFECTS = frozenset(
-    {
-        sqlite3.SQLITE_ERROR,
-        sqlite3.SQLITE_CONSTRAINT,
-        sqlite3.SQLITE_MISMATCH,
-        sqlite3.SQLITE_MISUSE,
-        sqlite3.SQLITE_RANGE,
-        sqlite3.SQLITE_TOOBIG,
-    }
-)
 
 
 class StoreDefectError(Exception):
     """A statement that the database refuses whatever its state: a mistake in this server."""
 
 
-class Database:
-    """Runs statements. Make one with `sqlite`; any thread may use it."""
+class OutcomeUnknownError(StorageUnavailableError):
+    """The connection broke while a commit was on its way: it may have happened, so nobody may repeat its calls."""
 
-    def __init__(self, inner: peewee.Database, path: Path) -> None:
-        self.inner = inner
-        self._path = path
-        self._kind = type(inner)
-        self._local = threading.local()
-        self._lock = threading.Lock()
-        self._opened: list[tuple[threading.Thread, sqlite3.Connection]] = []
-        self._closed = False
 
-    @classmethod
-    def sqlite(cls, path: Path, *, busy_seconds: float = 5.0) -> Database:
-        """Use the SQLite file at `path`; `migrate` makes it if there is none."""
-        inner = peewee.SqliteDatabase(
-            str(path),
-            pragmas=PRAGMAS,
-            timeout=busy_seconds,
-            check_same_thread=False,  # Only so that `close` can close what other threads opened.
-            cached_statements=STATEMENTS_CACHED,
-        )
-        return cls(inner, path)
+class Connection(Protocol):
+    """What whoever runs a transaction sees of its connection; `sqlite3.Connection` is one."""
 
+    @property
+    def total_changes(self) -> int:
+        """How many rows were ever written over it; a statement that failed half-way counts, since it must be undone."""
+        ...
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether a transaction is open, if only to be rolled back."""
+        ...
+
+
+class Database(ABC):
+    """Runs statements; any thread may use it. A thread that has begun a transaction runs all of its own in it."""
+
+    inner: peewee.Database  # What builds SQL, and what migrations run on.
+
+    @abstractmethod
     def row(self, statement: Kept, *values: object) -> Row | None:
         """Run a kept query; return its first row."""
-        text = statement.texts.get(self._kind) or statement.text_for(self.inner)
-        try:
-            found: Row | None = (
-                self.connection().execute(text.sql, text.arrange(values) if text.arrange else values).fetchone()
-            )
-        except DRIVER_ERRORS as error:
-            raise self._refusal(error) from error
-        return found
 
+    @abstractmethod
     def rows(self, statement: Kept, *values: object) -> list[Row]:
         """Run a kept query; return its rows."""
-        text = statement.texts.get(self._kind) or statement.text_for(self.inner)
-        try:
-            return self.connection().execute(text.sql, text.arrange(values) if text.arrange else values).fetchall()
-        except DRIVER_ERRORS as error:
-            raise self._refusal(error) from error
 
+    @abstractmethod
     def change(self, statement: Kept, *values: object) -> int:
         """Run a kept statement; return how many rows it wrote or removed."""
-        text = statement.texts.get(self._kind) or statement.text_for(self.inner)
-        try:
-            return self.connection().execute(text.sql, text.arrange(values) if text.arrange else values).rowcount
-        except DRIVER_ERRORS as error:
-            raise self._refusal(error) from error
 
+    @abstractmethod
     def try_change(self, statement: Kept, *values: object) -> bool:
         """Run a kept statement; False, and nothing is changed, if a unique index is against it."""
-        try:
-            return self.change(statement, *values) > 0
-        except StoreDefectError as defect:
-            if getattr(defect.__cause__, "sqlite_errorcode", 0) == sqlite3.SQLITE_CONSTRAINT_UNIQUE:
-                return False
-            raise
 
+    @abstractmethod
     def select(self, query: Query) -> list[Row]:
         """Build and run a query; return its rows."""
-        try:
-            return self.connection().execute(*query.bind(self.inner).sql()).fetchall()
-        except DRIVER_ERRORS as error:
-            raise self._refusal(error) from error
 
+    @abstractmethod
     def execute(self, query: Query) -> int:
         """Build and run a statement; return how many rows it wrote or removed."""
-        try:
-            return self.connection().execute(*query.bind(self.inner).sql()).rowcount
-        except DRIVER_ERRORS as error:
-            raise self._refusal(error) from error
 
+    @abstractmethod
     def command(self, sql: str) -> None:
-        """Run a statement without values, such as BEGIN."""
-        try:
-            self.connection().execute(sql)
-        except DRIVER_ERRORS as error:
-            raise self._refusal(error) from error
+        """Run a statement without values on this thread's connection."""
 
+    @abstractmethod
     def begin(self) -> None:
-        """Begin a transaction that may write; SQLite takes its write lock here, never half-way."""
-        self.command("BEGIN IMMEDIATE")
+        """Begin a transaction that may write. The database's one write lock is taken here, never half-way."""
+
+    def commit(self) -> None:
+        """Make this thread's transaction durable; raise OutcomeUnknownError where nobody can tell whether it is."""
+        self.command("COMMIT")
+
+    def roll_back(self) -> None:
+        """Undo this thread's transaction."""
+        self.command("ROLLBACK")
+
+    def savepoint(self, name: str) -> None:
+        """Note a place in this thread's transaction to go back to."""
+        self.command(f"SAVEPOINT {name}")
+
+    def release(self, name: str) -> None:
+        """Forget a savepoint; what was done since stays."""
+        self.command(f"RELEASE {name}")
+
+    def undo(self, name: str) -> None:
+        """Go back to a savepoint, and forget it."""
+        self.command(f"ROLLBACK TO {name}")
+        self.command(f"RELEASE {name}")
+
+    @abstractmethod
+    def connection(self) -> Connection:
+        """Return this thread's connection, opened if need be."""
 
     def in_transaction(self) -> bool:
-        """Tell whether this thread's transaction still stands; SQLite ends it by itself on some errors."""
+        """Tell whether this thread's transaction is still there; on some errors a database ends it by itself."""
         return self.connection().in_transaction
 
     def written(self) -> int:
         """Return how many rows this thread's connection ever wrote, to see whether a transaction did."""
         return self.connection().total_changes
 
-    def connection(self) -> sqlite3.Connection:
-        """Return this thread's connection, opened if need be."""
-        try:
-            connection: sqlite3.Connection = self._local.connection
-        except AttributeError:
-            return self._open()
-        return connection
-
+    @abstractmethod
     def drop_connection(self) -> None:
         """Close this thread's connection, and with it whatever it left half done; the next use opens another."""
-        connection = self._local.__dict__.pop("connection", None)
-        if connection is None:
-            return
-        with self._lock:
-            self._opened = [one for one in self._opened if one[1] is not connection]
-        connection.close()
-        self.inner.dispose()
 
+    @abstractmethod
     def close(self) -> None:
-        """Close every connection; those of threads that still work break their statements off."""
-        with self._lock:
-            self._closed = True
-            opened, self._opened = self._opened, []
-        for _, connection in opened:
-            connection.close()
+        """Close every connection; threads that still work are told that storage does not answer."""
 
+    @abstractmethod
     def exists(self) -> bool:
         """Tell whether there is a database, migrated or not."""
-        return self._path.exists()
 
-    def create_file(self) -> None:
-        """Make the file if there is none, and turn on write-ahead logging, which stays with it."""
-        try:
-            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            os.close(os.open(self._path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
-        except OSError as error:
-            raise StorageUnavailableError from error
-        self._patiently(lambda: self.command("PRAGMA journal_mode = WAL"))
+    @abstractmethod
+    def create(self) -> None:
+        """Make the database if there is none and if it can be made from here."""
+
+    @abstractmethod
+    def exclusively(self) -> AbstractContextManager[None]:
+        """Hold off everybody else who would migrate, in a transaction that Peewee knows of."""
 
     @contextmanager
-    def exclusively(self) -> Iterator[None]:
-        """Hold the write lock in a transaction that Peewee knows of, with foreign keys unchecked."""
+    def looked_at(self) -> Iterator[None]:
+        """Let `inner` run statements on this thread."""
         self.connection()
-        try:
-            self.inner.execute_sql("PRAGMA foreign_keys = OFF")  # Has no effect within a transaction.
-            with self.inner.atomic("IMMEDIATE"):
-                yield
-        except DRIVER_ERRORS as error:
-            raise self._refusal(error) from error
-        finally:
-            self.drop_connection()
-
-    def _open(self) -> sqlite3.Connection:
-        if self._closed:
-            raise StorageUnavailableError
-        self._patiently(lambda: self.inner.connect(reuse_if_open=True))
-        connection: sqlite3.Connection = self.inner.connection()
-        self._local.connection = connection
-        with self._lock:
-            dead = [one for one in self._opened if not one[0].is_alive()]
-            self._opened = [one for one in self._opened if one[0].is_alive()]
-            self._opened.append((threading.current_thread(), connection))
-        for _, left in dead:
-            left.close()
-        return connection
-
-    def _patiently(self, call: Callable[[], object]) -> None:
-        """Repeat `call` while the database is busy: SQLite does not wait for locks while it opens a new file."""
-        until = time.monotonic() + CONNECT_SECONDS
-        while True:
-            try:
-                call()
-            except (*DRIVER_ERRORS, StorageUnavailableError) as error:
-                refused = error if isinstance(error, StorageUnavailableError) else self._refusal(error)
-                if not isinstance(refused, StorageUnavailableError) or time.monotonic() > until:
-                    raise refused from error
-                time.sleep(0.005 + 0.02 * random.random())  # noqa: S311 - only spreads those who wait.
-            else:
-                return
-
-    def _refusal(self, error: Exception) -> Exception:
-        """Return the error that core knows for one of the driver's; its text stays behind in the cause."""
-        driver = getattr(error, "orig", None) or error  # Peewee wraps what it calls itself.
-        code: int = getattr(driver, "sqlite_errorcode", 0)
-        if code & 0xFF == sqlite3.SQLITE_FULL or code == IOERR_SHMSIZE:
-            return StorageFullError()
-        if self._closed or (code & 0xFF not in DEFECTS and isinstance(driver, sqlite3.DatabaseError) and code):
-            return StorageUnavailableError()
-        return StoreDefectError(getattr(driver, "sqlite_errorname", type(driver).__name__))
+        yield

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from queue import SimpleQueue
 from typing import TypeVar
 
-from remora_server.stores.database import Database
+from remora_server.stores.database_sqlite import Sqlite
 from remora_server.stores.writer import Job, Writer, run_job
 
 Result = TypeVar("Result")
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 class LoopWriter:
     """Takes changes on one event loop, in the order of their coming."""
 
-    def __init__(self, database: Database, writer: Writer) -> None:
+    def __init__(self, database: Sqlite, writer: Writer) -> None:
         self._database = database
         self._writer = writer
         self._gathered: list[Job] = []

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
@@ -18,7 +17,7 @@ from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
 from remora_server.core.errors import RemoraError, ShuttingDownError, StorageUnavailableError
-from remora_server.stores.database import Database
+from remora_server.stores.database import Connection, Database, OutcomeUnknownError
 
 Result = TypeVar("Result")
 Call = Callable[[], Any]
@@ -178,10 +177,19 @@ class Writer:
 
     def _write(self, batch: Sequence[Job]) -> bool:
         """Run a batch in one transaction, or else each of its calls in its own; tell whether anything may be new."""
-        before = self._database.written()
         try:
             self._database.begin()
+            before = self._database.written()
+        except Exception as error:  # noqa: BLE001 - as with the second beginning below.
+            log.warning("a batch of %d could not begin (%r)", len(batch), error)
+            _refuse(batch, error)
+            return False
+        try:
             self._finish(batch)
+        except OutcomeUnknownError as error:
+            log.warning("a batch of %d may have been committed or not (%r)", len(batch), error)
+            _refuse([job for job in batch if job.error is None], error)
+            return True
         except Exception as error:  # noqa: BLE001 - whatever it was, each call gets a chance of its own.
             log.warning("a batch of %d was not committed (%r); its calls are tried one by one", len(batch), error)
             self._one_by_one(batch)
@@ -211,11 +219,11 @@ class Writer:
         database = self._database
         try:
             if not all(self._run(job) for job in batch):
-                database.command("ROLLBACK")
+                database.roll_back()
                 database.begin()
                 for job in batch:
                     self._run_in_savepoint(job)
-            database.command("COMMIT")
+            database.commit()
         except BaseException:
             self._roll_back()
             raise
@@ -224,31 +232,31 @@ class Writer:
         return run_job(self._database.connection(), job)
 
     def _run_in_savepoint(self, job: Job) -> None:
-        self._database.command("SAVEPOINT call")
+        self._database.savepoint("call")
         self._run(job)
-        if job.error is not None:
-            self._database.command("ROLLBACK TO call")
-        self._database.command("RELEASE call")
+        if job.error is None:
+            self._database.release("call")
+        else:
+            self._database.undo("call")
 
     def _run_within(self, call: Callable[[], Result]) -> Result:
         """Run a part of a call, on the writer's thread."""
-        self._database.command("SAVEPOINT part")
+        self._database.savepoint("part")
         try:
             result = call()
         except BaseException as error:
             if not self._database.in_transaction():
                 # Nobody may take this for the refusal of one part: all that the call did before is gone as well.
                 raise BatchLostError from error
-            self._database.command("ROLLBACK TO part")
-            self._database.command("RELEASE part")
+            self._database.undo("part")
             raise
-        self._database.command("RELEASE part")
+        self._database.release("part")
         return result
 
     def _roll_back(self) -> None:
         try:
             if self._database.in_transaction():
-                self._database.command("ROLLBACK")
+                self._database.roll_back()
         except Exception as error:  # noqa: BLE001 - a connection that can't even do this is of no use.
             log.warning("the writer gave up its connection (%r)", error)
             self._database.drop_connection()
@@ -262,7 +270,7 @@ class Writer:
                 log.exception("a listener of the writer failed")
 
 
-def run_job(connection: sqlite3.Connection, job: Job) -> bool:
+def run_job(connection: Connection, job: Job) -> bool:
     """Run a call in the open transaction; tell whether that is as if the call had succeeded, or had not been there."""
     before = connection.total_changes
     job.result = job.error = None

@@ -133,8 +133,12 @@ CREATE INDEX repeats_age ON repeats (create_time);
 
 def up(_migrator: object, db: Database) -> None:
     """Create everything, and give the database an identity."""
-    types = SQLITE if isinstance(db, SqliteDatabase) else POSTGRESQL
-    for statement in SCHEMA.format(**types).split(";"):
+    is_sqlite = isinstance(db, SqliteDatabase)
+    schema = SCHEMA.format(**(SQLITE if is_sqlite else POSTGRESQL))
+    if not is_sqlite:
+        # Pages follow each other in the order of texts, which is that of their bytes, as it is in SQLite.
+        schema = schema.replace(" TEXT ", ' TEXT COLLATE "C" ')
+    for statement in schema.split(";"):
         if statement.strip():
             db.execute_sql(statement)
     facts = f"('store_id', '{secrets.token_hex(16)}'), ('activity_floor', '0')"

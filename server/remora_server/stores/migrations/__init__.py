@@ -18,7 +18,7 @@ HERE = Path(__file__).parent
 
 def migrate(database: Database) -> Sequence[str]:
     """Create the database if need be and run what steps are missing; return their names. Several may do so at once."""
-    database.create_file()
+    database.create()
     with database.exclusively():
         # The list of missing steps is made under the lock too, so that whoever waited for it finds nothing left to do.
         done: list[str] = Runner(database.inner, str(HERE)).up()
@@ -29,6 +29,6 @@ def check(database: Database) -> bool:
     """Tell whether the database has exactly the steps that this version knows."""
     if not database.exists():
         return False
-    database.connection()
-    runner = Runner(database.inner, str(HERE))
-    return {step.name for step in runner.migrations()} == set(runner.applied())
+    with database.looked_at():
+        runner = Runner(database.inner, str(HERE))
+        return {step.name for step in runner.migrations()} == set(runner.applied())

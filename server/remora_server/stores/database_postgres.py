@@ -1,0 +1,424 @@
+"""PostgreSQL: one connection for whoever writes, a bounded pool for what is read.
+
+Core's rules hold for one writer at a time, so each transaction begins with one lock that all servers share. Reads take
+a connection for the length of a statement and never wait for that lock.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import peewee
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+from psycopg.pq import DiagnosticField, ExecStatus, TransactionStatus
+from psycopg.types.numeric import Int8Dumper
+from psycopg_pool import ConnectionPool, PoolTimeout
+
+from remora_server.core.errors import StorageFullError, StorageUnavailableError
+from remora_server.stores.database import Database, OutcomeUnknownError, Row, StoreDefectError
+from remora_server.stores.kept import Kept, Query
+
+DRIVER_ERRORS = (psycopg.Error, peewee.PeeweeException)
+POOL_CONNECTIONS = 16
+POOL_WAIT_SECONDS, POOL_LOOK_SECONDS = 2.0, 0.2
+DOWN_SECONDS = 0.25  # How long nobody waits for a new connection after one could not be made.
+STATEMENTS_CACHED = 500
+STATEMENTS_PREPARED_AFTER = 5  # Uses of one that is not kept.
+CHANNEL = "remora_changes"
+# Numbers of ours among all advisory locks of the database.
+WRITE_LOCK, MIGRATE_LOCK = 7_460_001, 7_460_002
+
+# Whatever hangs, callers are told in time: a network that went away by the operating system, a stalled holder of the
+# lock by the database, which ends its transaction and so lets the other servers go on.
+NETWORK = {
+    "connect_timeout": 5,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+    "application_name": "remora",
+    "client_encoding": "utf8",
+}
+SESSION = b"""
+SET default_transaction_isolation = 'read committed';
+SET statement_timeout = '60s';
+SET jit = off
+"""
+WRITING = "SET statement_timeout = '30s'; SET idle_in_transaction_session_timeout = '4s'"
+LOCK_SECONDS = 5.0  # More than a stalled holder keeps it.
+BEGIN = f"BEGIN; SELECT pg_advisory_xact_lock({WRITE_LOCK})".encode()
+
+DISK_FULL, READ_ONLY = "53100", "25006"
+# What a caller can only wait out: connections, resources, operators, locks, transactions ended from outside.
+PASSING_CLASSES = ("08", "40", "53", "57", "58", "XX")
+PASSING = frozenset({READ_ONLY, "25P03", "25P04", "55P03"})
+
+
+class AnyInt(Int8Dumper):
+    """Writes whole numbers without a type, which the statement knows, so that each statement is prepared once."""
+
+    oid = 0
+
+
+class Session:
+    """The connection of one thread that writes."""
+
+    def __init__(self, connection: psycopg.Connection[Row]) -> None:
+        self.driver = connection
+        self.cursor = connection.cursor(binary=True)
+        self.total_changes = 0
+        self.changes_before = 0
+        self.savepoints = 0
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether a transaction is open, if only to be rolled back."""
+        return self.driver.pgconn.transaction_status in {TransactionStatus.INTRANS, TransactionStatus.INERROR}
+
+    def is_broken(self) -> bool:
+        """Tell whether the connection is known to be gone."""
+        return self.driver.pgconn.transaction_status == TransactionStatus.UNKNOWN
+
+    def command(self, sql: bytes) -> bytes:
+        """Run statements without values in one round trip; return what the last of them says that it did."""
+        # Past psycopg, which forgets all prepared statements at each ROLLBACK.
+        result = self.driver.pgconn.exec_(sql)
+        if result.status not in {ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK}:
+            if result.error_field(DiagnosticField.SQLSTATE) is None:
+                raise psycopg.OperationalError  # The connection is gone.
+            raise psycopg.errors.error_from_result(result)
+        return result.command_status or b""
+
+
+class Postgres(Database):
+    """A PostgreSQL database at a URL; `migrate` fills it."""
+
+    def __init__(self, url: str, *, connections: int = POOL_CONNECTIONS, lock_seconds: float = LOCK_SECONDS) -> None:
+        self._parameters: dict[str, Any] = {**NETWORK, **conninfo_to_dict(url), "autocommit": True}
+        self.inner: peewee.PostgresqlDatabase = peewee.PostgresqlDatabase(
+            self._parameters.get("dbname", ""),
+            prefer_psycopg3=True,
+            **{name: value for name, value in self._parameters.items() if name not in {"dbname", "autocommit"}},
+        )
+        self._kind = type(self.inner)
+        self._writing = f"{WRITING}; SET lock_timeout = {int(lock_seconds * 1000)}".encode()
+        self._local = threading.local()
+        self._lock = threading.Lock()
+        self._sessions: list[Session] = []
+        self._closed = False
+        self._down_until = 0.0
+        self._pool: ConnectionPool[psycopg.Connection[Row]] = ConnectionPool(
+            kwargs=self._parameters,
+            min_size=1,
+            max_size=connections,
+            open=False,
+            configure=_configure,
+            reconnect_timeout=0.1,  # Who asks next tries again; nobody waits for a delay that has grown meanwhile.
+            reconnect_failed=self._note_down,
+            name="remora",
+        )
+
+    def row(self, statement: Kept, *values: object) -> Row | None:
+        """Run a kept query; return its first row."""
+        text = statement.texts.get(self._kind) or statement.text_for(self.inner)
+        bound = text.arrange(values) if text.arrange else values
+        session: Session | None = getattr(self._local, "session", None)
+        if session is None:
+            found = self._read(text.sql, bound, kept=True)
+            return found[0] if found else None
+        try:
+            row: Row | None = session.cursor.execute(text.sql, bound, prepare=True).fetchone()
+        except DRIVER_ERRORS as error:
+            raise self._failure(session, error) from error
+        return row
+
+    def rows(self, statement: Kept, *values: object) -> list[Row]:
+        """Run a kept query; return its rows."""
+        text = statement.texts.get(self._kind) or statement.text_for(self.inner)
+        return self._rows(text.sql, text.arrange(values) if text.arrange else values, kept=True)
+
+    def change(self, statement: Kept, *values: object) -> int:
+        """Run a kept statement; return how many rows it wrote or removed."""
+        text = statement.texts.get(self._kind) or statement.text_for(self.inner)
+        return self._change(text.sql, text.arrange(values) if text.arrange else values, kept=True)
+
+    def try_change(self, statement: Kept, *values: object) -> bool:
+        """Run a kept statement; False, and nothing is changed, if a unique index is against it.
+
+        That would end a transaction, which only a savepoint prevents. One for each of these statements would cost two
+        round trips, so it is set only where the writer's own savepoints tell of its second attempt at a batch; in the
+        first one the refusal ends the attempt.
+        """
+        session: Session | None = getattr(self._local, "session", None)
+        careful = session is not None and session.savepoints > 0
+        if careful:
+            self.savepoint("attempt")
+        try:
+            done = self.change(statement, *values) > 0
+        except StoreDefectError as defect:
+            is_refusal = isinstance(defect.__cause__, psycopg.errors.UniqueViolation)
+            if not is_refusal or (session is not None and session.in_transaction and not careful):
+                raise
+            if careful:
+                self.undo("attempt")
+            return False
+        if careful:
+            self.release("attempt")
+        return done
+
+    def select(self, query: Query) -> list[Row]:
+        """Build and run a query; return its rows."""
+        sql, values = query.bind(self.inner).sql()
+        return self._rows(sql, values)
+
+    def execute(self, query: Query) -> int:
+        """Build and run a statement; return how many rows it wrote or removed."""
+        sql, values = query.bind(self.inner).sql()
+        return self._change(sql, values)
+
+    def command(self, sql: str) -> None:
+        """Run a statement without values on this thread's connection."""
+        session = self.connection()
+        try:
+            session.command(sql.encode())
+        except DRIVER_ERRORS as error:
+            raise self._failure(session, error) from error
+
+    def begin(self) -> None:
+        """Begin a transaction, once every other server has ended its own."""
+        session = self.connection()
+        try:
+            try:
+                session.command(BEGIN)
+            except psycopg.Error:
+                if not session.is_broken():
+                    raise
+                # It was closed while nobody used it, and nothing has happened over it yet.
+                session = self._reopened()
+                session.command(BEGIN)
+        except DRIVER_ERRORS as error:
+            refusal = self._failure(session, error)
+            if session.in_transaction:
+                with suppress(psycopg.Error):
+                    session.command(b"ROLLBACK")
+            raise refusal from error
+        session.savepoints = 0
+        session.changes_before = session.total_changes
+
+    def commit(self) -> None:
+        """Make the transaction durable, and tell all servers if it changed something."""
+        session = self.connection()
+        changed = session.total_changes != session.changes_before
+        try:
+            done = session.command(f"NOTIFY {CHANNEL}; COMMIT".encode() if changed else b"COMMIT")
+        except DRIVER_ERRORS as error:
+            if session.is_broken():
+                raise OutcomeUnknownError from error
+            raise self._failure(session, error) from error
+        if done != b"COMMIT":
+            # A statement had failed, and whoever ran it went on as if it had not.
+            raise StorageUnavailableError
+
+    def savepoint(self, name: str) -> None:
+        """Note a place in this thread's transaction to go back to."""
+        super().savepoint(name)
+        self.connection().savepoints += 1
+
+    def release(self, name: str) -> None:
+        """Forget a savepoint; what was done since stays."""
+        super().release(name)
+        self.connection().savepoints -= 1
+
+    def undo(self, name: str) -> None:
+        """Go back to a savepoint, and forget it."""
+        self.command(f"ROLLBACK TO {name}; RELEASE {name}")
+        self.connection().savepoints -= 1
+
+    def connection(self) -> Session:
+        """Return this thread's connection, opened if need be."""
+        session: Session | None = getattr(self._local, "session", None)
+        return session or self._opened()
+
+    def drop_connection(self) -> None:
+        """Close this thread's connection, and with it whatever it left half done; the next use opens another."""
+        session: Session | None = self._local.__dict__.pop("session", None)
+        if session is not None:
+            with self._lock:
+                self._sessions = [one for one in self._sessions if one is not session]
+            session.driver.close()
+
+    def close(self) -> None:
+        """Close every connection; threads that still work are told that storage does not answer."""
+        with self._lock:
+            self._closed = True
+            sessions, self._sessions = self._sessions, []
+        for session in sessions:
+            # Under a statement of another thread a connection can't be taken away; that one ends with the process.
+            if session.driver.pgconn.transaction_status == TransactionStatus.IDLE:
+                session.driver.close()
+        self._pool.close()
+
+    def wait_reachable(self, seconds: float) -> None:
+        """Wait for a database that is about to start; raise DatabaseUnreachableError with what the driver says."""
+        until = time.monotonic() + seconds
+        while True:
+            try:
+                psycopg.connect(**self._parameters).close()
+            except psycopg.Error as error:
+                if time.monotonic() > until or not _may_pass(error):
+                    raise DatabaseUnreachableError(" ".join(str(error).split())) from None
+                time.sleep(0.25)
+            else:
+                return
+
+    def exists(self) -> bool:
+        """Tell whether there is a database; there is, since only its server's operator can make one."""
+        return True
+
+    def create(self) -> None:
+        """Refuse a database that can't hold every text."""
+        with self.looked_at():
+            encoding = self.inner.execute_sql("SHOW server_encoding").fetchone()
+        if encoding != ("UTF8",):
+            raise DatabaseUnreachableError("the encoding of the database must be UTF8; make another one with it")
+
+    @contextmanager
+    def exclusively(self) -> Iterator[None]:
+        """Hold off everybody else who would migrate, in a transaction that Peewee knows of."""
+        with self.looked_at(), self.inner.atomic():
+            self.inner.execute_sql(f"SELECT pg_advisory_xact_lock({MIGRATE_LOCK})")
+            yield
+
+    @contextmanager
+    def looked_at(self) -> Iterator[None]:
+        """Let `inner` run statements on this thread."""
+        try:
+            with self.inner.connection_context():
+                yield
+        except DRIVER_ERRORS as error:
+            raise self._refusal(error) from error
+
+    def _rows(self, sql: str, values: Any, *, kept: bool = False) -> list[Row]:  # noqa: ANN401 - what Peewee binds.
+        session: Session | None = getattr(self._local, "session", None)
+        if session is None:
+            return self._read(sql, values, kept=kept)
+        try:
+            return session.cursor.execute(sql, values, prepare=kept or None).fetchall()
+        except DRIVER_ERRORS as error:
+            raise self._failure(session, error) from error
+
+    def _change(self, sql: str, values: Any, *, kept: bool = False) -> int:  # noqa: ANN401 - as above.
+        session: Session | None = getattr(self._local, "session", None)
+        try:
+            if session is None:
+                with self._lent() as connection:
+                    return connection.execute(sql, values, prepare=kept or None).rowcount
+            changed = session.cursor.execute(sql, values, prepare=kept or None).rowcount
+        except DRIVER_ERRORS as error:
+            raise self._failure(session, error) from error
+        session.total_changes += changed
+        return changed
+
+    def _read(self, sql: str, values: Any, *, kept: bool) -> list[Row]:  # noqa: ANN401 - as above.
+        """Run a query outside of any transaction; once more if its connection had died since it was last used."""
+        try:
+            with self._lent() as connection:
+                try:
+                    return connection.execute(sql, values, prepare=kept or None, binary=True).fetchall()
+                except psycopg.OperationalError:
+                    if not connection.broken or self._closed:
+                        raise
+            self._pool.check()  # The others in the pool have died with it.
+            with self._lent() as connection:
+                return connection.execute(sql, values, prepare=kept or None, binary=True).fetchall()
+        except DRIVER_ERRORS as error:
+            raise self._refusal(error) from error
+
+    @contextmanager
+    def _lent(self) -> Iterator[psycopg.Connection[Row]]:
+        if self._closed:
+            raise StorageUnavailableError
+        if self._pool.closed:
+            self._pool.open()
+        connection = self._borrowed()
+        try:
+            yield connection
+        finally:
+            self._pool.putconn(connection)
+
+    def _borrowed(self) -> psycopg.Connection[Row]:
+        """Take a connection of the pool; wait for one, but not while the database can't be reached."""
+        now = time.monotonic()
+        until = now + POOL_WAIT_SECONDS
+        while True:
+            try:
+                return self._pool.getconn(timeout=0.01 if now < self._down_until else POOL_LOOK_SECONDS)
+            except PoolTimeout:
+                now = time.monotonic()
+                if now < self._down_until or now > until:
+                    raise
+
+    def _note_down(self, _pool: object) -> None:
+        self._down_until = time.monotonic() + DOWN_SECONDS
+
+    def _opened(self) -> Session:
+        if self._closed:
+            raise StorageUnavailableError
+        try:
+            session = Session(psycopg.connect(**self._parameters))
+            _configure(session.driver)
+            session.command(self._writing)
+        except DRIVER_ERRORS as error:
+            raise self._refusal(error) from error
+        self._local.session = session
+        with self._lock:
+            self._sessions.append(session)
+        return session
+
+    def _reopened(self) -> Session:
+        self.drop_connection()
+        return self._opened()
+
+    def _failure(self, session: Session | None, error: Exception) -> Exception:
+        """Note that a statement failed on a connection; return the error that core knows for it."""
+        if session is not None:
+            session.total_changes += 1
+        refusal = self._refusal(error)
+        if session is not None and getattr(error, "sqlstate", None) == READ_ONLY:
+            session.driver.close()  # It leads to a server that is no longer the first.
+        return refusal
+
+    def _refusal(self, error: Exception) -> Exception:
+        """Return the error that core knows for one of the driver's; its text stays behind in the cause."""
+        driver = getattr(error, "orig", None) or error  # Peewee wraps what it calls itself.
+        if isinstance(driver, StorageUnavailableError | StoreDefectError):
+            return driver
+        code: str = getattr(driver, "sqlstate", None) or ""
+        if code == DISK_FULL:
+            return StorageFullError()
+        lost = not code and isinstance(driver, psycopg.OperationalError | psycopg.InterfaceError)
+        if self._closed or lost or code.startswith(PASSING_CLASSES) or code in PASSING:
+            return StorageUnavailableError()
+        return StoreDefectError(f"{type(driver).__name__} {code}".strip())
+
+
+class DatabaseUnreachableError(Exception):
+    """The database can't be used as it is; the message says why."""
+
+
+def _configure(connection: psycopg.Connection[Row]) -> None:
+    connection.adapters.register_dumper(int, AnyInt)
+    connection.prepare_threshold = STATEMENTS_PREPARED_AFTER
+    connection.prepared_max = STATEMENTS_CACHED
+    connection.pgconn.exec_(SESSION)
+
+
+def _may_pass(error: psycopg.Error) -> bool:
+    """Tell whether a connection that could not be made may be made soon: nobody answers, or only for now."""
+    text = str(error)
+    return "FATAL" not in text or any(state in text for state in ("starting up", "shutting down", "recovery"))
