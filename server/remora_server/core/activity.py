@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 
 from remora_server.core import access, errors, fields, ids
 from remora_server.core.model import Activity, Caller, Page, Subject
 from remora_server.core.pages import Pages
 from remora_server.core.ports import ActivityQuery, Clock, MetadataStore
 from remora_server.core.subjects import Subjects
+from remora_server.core.values import dataclass, replace
 
 WATCH_BATCH = 100
 

@@ -6,7 +6,7 @@ Upserting edits what is there; creating refuses it. Both rest on the unique inde
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field
 from enum import StrEnum
 from typing import Any
 
@@ -28,6 +28,7 @@ from remora_server.core.model import (
 from remora_server.core.pages import Pages
 from remora_server.core.ports import AttachmentQuery, Changes, Clock, MetadataStore, Position
 from remora_server.core.subjects import Subjects
+from remora_server.core.values import dataclass, replace
 
 MUTABLE = ("title", "subtitle", "icon_url", "group_key", "metadata", "external_ref")
 MASKABLE = (*MUTABLE, "sequence_number")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from remora_server.core import errors, etags
 from remora_server.core.attachments import Attachments
 from remora_server.core.files import Files
 from remora_server.core.model import Caller, File, FileState
 from remora_server.core.ports import Clock, MetadataStore
 from remora_server.core.quota import Quota
+from remora_server.core.values import replace
 
 
 class Deletion:

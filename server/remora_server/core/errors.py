@@ -7,8 +7,9 @@ sentence that says what was wrong and what to do. Fronts map classes to status c
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import ClassVar
+
+from remora_server.core.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,6 @@ that held it is. After the grace period the sweep removes it.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import replace
 
 import google_crc32c
 
@@ -19,6 +18,7 @@ from remora_server.core.pages import Pages
 from remora_server.core.ports import BlobReader, BlobStore, Clock, FileQuery, MetadataStore
 from remora_server.core.quota import Quota
 from remora_server.core.subjects import Subjects
+from remora_server.core.values import replace
 
 MUTABLE = ("name", "content_type", "media", "metadata", "external_ref")
 OUTPUT_ONLY = (

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from remora_server.core import dedup, errors, ids
 from remora_server.core.attachments import Attachments
 from remora_server.core.dedup import DedupMode
@@ -11,6 +9,7 @@ from remora_server.core.file_types import content_type_of
 from remora_server.core.files import Files
 from remora_server.core.model import Blob, Caller, Checksums, File, FileSpec, Subject, UploadOutcome
 from remora_server.core.ports import Clock, MetadataStore
+from remora_server.core.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
 from uuid import UUID
 
 from remora_server.core import access, batches, errors, etags, fields, ids
@@ -11,6 +10,7 @@ from remora_server.core.activity import ActivityLog
 from remora_server.core.model import Caller, Issue, IssueStatus, Outcome, Page, Subject
 from remora_server.core.pages import Pages
 from remora_server.core.ports import Changes, Clock, IssueQuery, MetadataStore
+from remora_server.core.values import dataclass, replace
 
 MUTABLE = ("external_refs", "project_id", "title", "parent_issue_id", "status", "assignees", "completed", "metadata")
 OUTPUT_ONLY = ("id", "workspace_id", "key", "create_time", "update_time", "delete_time", "etag")

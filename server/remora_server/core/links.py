@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
 
 from remora_server.core import access, batches, errors, etags, fields, ids, urls
 from remora_server.core.activity import ActivityLog
@@ -11,6 +10,7 @@ from remora_server.core.model import Caller, Link, Page, Subject
 from remora_server.core.pages import Pages
 from remora_server.core.ports import Changes, Clock, LinkQuery, MetadataStore
 from remora_server.core.subjects import Subjects
+from remora_server.core.values import dataclass, replace
 
 MUTABLE = ("url", "title")
 OUTPUT_ONLY = ("id", "workspace_id", "subject", "normalized_url", "creator", "create_time", "etag")

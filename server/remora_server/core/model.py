@@ -7,9 +7,11 @@ and page without time zones.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from typing import Generic, TypeVar
+
+from remora_server.core.values import dataclass
 
 Micros = int
 MetadataValue = str | int | float

@@ -8,7 +8,6 @@ from `core/errors.py`, never their driver's errors.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from remora_server.core.model import (
@@ -30,6 +29,7 @@ from remora_server.core.model import (
     TicketState,
     Workspace,
 )
+from remora_server.core.values import dataclass
 
 Result = TypeVar("Result")
 Position = tuple[int | str, ...]  # the sort values of the last item of the page before

@@ -8,11 +8,10 @@ nothing is reserved.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from remora_server.core import errors
 from remora_server.core.model import Micros, Ticket, TicketState
 from remora_server.core.ports import Clock, MetadataStore
+from remora_server.core.values import replace
 
 EXPIRE_BATCH = 500
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from remora_server.core import errors, fields, ids
 from remora_server.core.model import Caller, Issue, IssueStatus, Subject
 from remora_server.core.ports import Clock, MetadataStore
+from remora_server.core.values import replace
 
 
 class Subjects:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, field
 from functools import partial
 from itertools import islice
 from typing import TypeVar
@@ -20,6 +20,7 @@ from remora_server.core.ports import BlobStore, Changes, Clock, MetadataStore, S
 from remora_server.core.quota import end_due_tickets
 from remora_server.core.repeats import LIFETIME
 from remora_server.core.tickets import STREAMED
+from remora_server.core.values import dataclass, replace
 
 BATCH = 500
 EVERYTHING = 2**31 - 1

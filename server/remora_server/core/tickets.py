@@ -7,7 +7,6 @@ PENDING -> UPLOADING -> (VERIFYING ->) COMPLETED, or FAILED, CANCELLED, EXPIRED.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 
 from remora_server.core import access, errors, fields, ids
 from remora_server.core.activity import ActivityLog
@@ -27,6 +26,7 @@ from remora_server.core.pages import Pages
 from remora_server.core.ports import Clock, MetadataStore, TicketQuery
 from remora_server.core.quota import Quota
 from remora_server.core.subjects import Subjects
+from remora_server.core.values import dataclass, replace
 
 STREAMED = "GRPC"  # The transport whose bytes all pass through us.
 MAX_AGE: Micros = 7 * 24 * 3600 * 1_000_000

@@ -13,7 +13,6 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
-from dataclasses import dataclass, replace
 
 import google_crc32c
 
@@ -24,6 +23,7 @@ from remora_server.core.model import Caller, Checksums, FileSpec, Subject, Ticke
 from remora_server.core.ports import BlobStore, Changes, Staged
 from remora_server.core.subjects import Subjects
 from remora_server.core.tickets import STREAMED, Request, Tickets
+from remora_server.core.values import dataclass, replace
 
 MIB = 1024 * 1024
 ACK_SECONDS = 2.0

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import Executor
-from dataclasses import dataclass, replace
 from typing import Any
 
 import grpc
@@ -20,6 +19,7 @@ from remora_server.core.model import Caller, File
 from remora_server.core.ports import FileQuery
 from remora_server.core.tickets import Request, Tickets
 from remora_server.core.uploads import Uploads
+from remora_server.core.values import dataclass, replace
 from remora_server.rpc import convert
 from remora_server.rpc.admission import Admission
 from remora_server.rpc.calls import Calls, caller, obtain

@@ -9,7 +9,6 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from typing import Any, Protocol, TypeAlias
 
 import grpc
@@ -21,6 +20,7 @@ from remora_server.core import fields
 from remora_server.core.access import require_scope
 from remora_server.core.errors import RemoraError, TokenMissingError, invalid
 from remora_server.core.model import Caller
+from remora_server.core.values import replace
 from remora_server.rpc.calls import set_caller
 from remora_server.rpc.errors import internal_status, status_of
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import grpc
@@ -12,6 +11,7 @@ from remora.v1 import issue_service_pb2_grpc
 from remora_server.core import errors
 from remora_server.core.issues import Issues, UpsertedIssue
 from remora_server.core.ports import Changes, IssueQuery
+from remora_server.core.values import replace
 from remora_server.rpc import convert
 from remora_server.rpc.calls import Calls, caller
 from remora_server.rpc.errors import status_of

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import cache
 
 import peewee
 
 from remora_server.core.model import Attachment, ExternalRef, Subject
 from remora_server.core.ports import AttachmentQuery, Position
+from remora_server.core.values import replace
 from remora_server.stores.database import Row
 from remora_server.stores.kept import Kept, Query, Slot, kept, kept_insert, kept_update
 from remora_server.stores.metadata.files import FILE, FILE_CREATOR, FileRows, file_from

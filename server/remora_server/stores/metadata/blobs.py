@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from remora_server.core.model import Blob, Checksums
+from remora_server.core.values import replace
 from remora_server.stores.database import Row
 from remora_server.stores.kept import Query, Slot, kept, kept_insert
 from remora_server.stores.metadata.rows import Rows

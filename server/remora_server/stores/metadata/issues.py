@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import peewee
 
 from remora_server.core.model import Assignee, ExternalRef, Issue, IssueStatus
 from remora_server.core.ports import IssueQuery, Position
+from remora_server.core.values import replace
 from remora_server.stores.database import Row
 from remora_server.stores.kept import Query, Slot, kept, kept_insert, kept_update
 from remora_server.stores.metadata.rows import Rows, behind, decode_json, encode_metadata
