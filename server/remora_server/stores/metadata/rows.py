@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
+import orjson
 import peewee
 
 from remora_server.core.errors import StorageUnavailableError
@@ -19,8 +19,7 @@ Item = TypeVar("Item")
 IN_LIMIT = 500  # Values in one statement; SQLite and PostgreSQL both take many more.
 ACTORS_LIMIT = 100_000  # About 30 MB.
 
-encode_json = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
-decode_json = json.JSONDecoder().decode
+decode_json = orjson.loads
 
 USER = (Users.id, Users.workspace_id, Users.kind, Users.display_name, Users.icon_url, Users.create_time)
 ADD_USER = kept_insert(Users, USER, or_nothing=True)
@@ -118,6 +117,11 @@ def subject_of(type_: str, id_: str, key: str) -> Subject | None:
 def columns_of(subject: Subject | None) -> tuple[str, str, str]:
     """Return the columns of a subject that may be missing."""
     return (subject.type, subject.id, subject.key) if subject else ("", "", "")
+
+
+def encode_json(value: object) -> str:
+    """Write JSON, compactly."""
+    return orjson.dumps(value).decode()
 
 
 def encode_metadata(metadata: Any) -> str:  # noqa: ANN401 - whatever JSON can hold.
