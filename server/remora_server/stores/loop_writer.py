@@ -94,7 +94,7 @@ class LoopWriter:
 
         def commit() -> None:
             try:
-                connection.execute("COMMIT")
+                connection.commit()
             except Exception as error:  # noqa: BLE001 - as above.
                 log.warning("a batch of %d was not committed (%r); the writer tries again", len(batch), error)
                 loop.call_soon_threadsafe(self._failed, batch, loop)
