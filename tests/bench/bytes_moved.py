@@ -7,7 +7,7 @@ import os
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from queue import SimpleQueue
@@ -134,6 +134,12 @@ def _messages(content: Content, issue_key: str) -> Iterator[file_service_pb2.Wri
     checksums = common_pb2.Checksums(sha256=content.sha256)
     finish = file_service_pb2.WriteFileRequest.Finish(size_bytes=content.size_bytes, checksums=checksums)
     yield file_service_pb2.WriteFileRequest(finish=finish)
+
+
+def rate_since() -> Callable[[int], float]:
+    """Start a clock; what is returned tells the rate of so many bytes since now."""
+    began = time.perf_counter()
+    return lambda size_bytes: _rate(size_bytes, began)
 
 
 def _rate(size_bytes: int, began: float) -> float:
