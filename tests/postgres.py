@@ -110,10 +110,10 @@ class Cluster:
 
 
 @contextlib.contextmanager
-def own_cluster() -> Iterator[Cluster]:
+def own_cluster(options: Sequence[str] = FAST) -> Iterator[Cluster]:
     """Start a server that a test may stop."""
     folder = Path(tempfile.mkdtemp(prefix="remora-pg-"))
-    cluster = Cluster(folder).start()
+    cluster = Cluster(folder, options).start()
     try:
         yield cluster
     finally:

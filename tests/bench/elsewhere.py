@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Self
 
 import httpx
-from tests.postgres import Cluster, named
 
 from remora.v1 import common_pb2, file_pb2, file_service_pb2, upload_ticket_pb2, upload_ticket_service_pb2
 from tests.bench.bytes_moved import MIB, Content, rate_since
 from tests.gcs.running import RunningGcs
+from tests.postgres import own_cluster
 from tests.running import Api, RunningServer
 
 # Unlike the clusters of the tests: what it acknowledges is on the disk.
@@ -45,10 +45,8 @@ class Elsewhere:
     @cached_property
     def on_postgres(self) -> RunningServer:
         """A server on PostgreSQL and a directory."""
-        folder = self._folder / "postgres"
-        cluster = Cluster(folder, DURABLE).start()
-        self._stack.callback(cluster.stop)
-        return self._start("on-postgres", {"REMORA_DATABASE_URL": named(cluster.url, "postgres")})
+        cluster = self._stack.enter_context(own_cluster(DURABLE))
+        return self._start("on-postgres", {"REMORA_DATABASE_URL": cluster.url})
 
     @cached_property
     def on_cloud(self) -> RunningServer:
@@ -61,7 +59,7 @@ class Elsewhere:
         return server
 
 
-def upload_by_ticket(api: Api, content: Content, transport: upload_ticket_pb2.Transport) -> float:
+def upload_by_ticket(api: Api, content: Content, transport: upload_ticket_pb2.Transport.ValueType) -> float:
     """Upload over HTTP as a ticket says, and make the file; return the rate of both together."""
     with timed(content) as rates:
         spec = file_pb2.FileSpec(
