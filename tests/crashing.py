@@ -14,6 +14,7 @@ Points at which it is held, once if nothing else is said, until the test lets it
 - hold-open: before a blob is opened for reading
 - hold-row: while rows are written, twice
 - hold-sync: before staged bytes are made durable
+- hold-verify: before staged bytes are read back
 - hold-blob: when the bytes of an upload with a ticket are in their final place
 """
 
@@ -113,14 +114,14 @@ def _reach(point: str) -> None:
 class BreakingBlobs(LocalBlobs):
     """Breaks around every step of a blob."""
 
-    def stage(self, name: str, keep_bytes: int) -> Staged:
+    def stage(self, name: str, keep_bytes: int, epoch: int = 0) -> Staged:
         """Open staged bytes, later."""
         _reach("hold-stage")
-        return super().stage(name, keep_bytes)
+        return super().stage(name, keep_bytes, epoch)
 
-    def commit(self, name: str, content: Checksums, size_bytes: int) -> str:
+    def commit(self, name: str, content: Checksums, size_bytes: int, epoch: int = 0) -> str:
         """Commit, and no more."""
-        location = super().commit(name, content, size_bytes)
+        location = super().commit(name, content, size_bytes, epoch)
         _reach("blob")
         _reach("hold-blob")
         return location
@@ -150,6 +151,11 @@ class BreakingStagedFile(StagedFile):
             self.sync()
             _reach("staged")
         super().write(data)
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Read back, later."""
+        _reach("hold-verify")
+        return super().read(offset, size)
 
     def sync(self) -> None:
         """Make bytes durable, later."""

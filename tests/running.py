@@ -139,6 +139,10 @@ class RunningServer:
             arguments += ["--expires-in", str(expires_in)]
         return str(self.report(*arguments)["key"])
 
+    def staged_files(self, ticket_id: str = "") -> list[Path]:
+        """Return where the bytes of one unfinished upload, or of all, gather."""
+        return list((self.data / "blobs" / "staging").glob(f"*/{ticket_id}*"))
+
     def blob_files(self) -> list[Path]:
         """Every file of the blob store, staged ones too."""
         return [path for path in (self.data / "blobs").rglob("*") if path.is_file()]

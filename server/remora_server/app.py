@@ -58,6 +58,7 @@ SECOND: Micros = 1_000_000
 KEY_BYTES = 32
 READ_THREADS = 8
 CONNECT_SECONDS = 10.0  # A database that starts together with the server may take as long.
+OVERTAKEN_SECONDS = 1.0
 TRANSPORTS = ("GRPC",)
 
 
@@ -250,16 +251,29 @@ async def _serve(
     host = f"[{config.listen}]" if ":" in config.listen else config.listen
     grpc_port = await rpc.start(f"{host}:{config.grpc_port}")
     http_port = await gateway.start(config.listen, config.http_port)
+    stopping_overtaken = asyncio.create_task(_stop_overtaken(rules.uploads, calls))
     tune_collector()
     on_ready(Ready(f"{host}:{grpc_port}", f"http://{host}:{http_port}", seeded))
     await stopping.wait()
     log.info("draining")
     await rpc.stop(config.drain_timeout_seconds)
     await gateway.stop()
+    stopping_overtaken.cancel()
     for pool in (pools.wait, pools.work, pools.sync, readers):
         await asyncio.to_thread(pool.shutdown)
     if loop_writer is not None:
         loop_writer.close()
+
+
+async def _stop_overtaken(uploads: Uploads, calls: Calls) -> None:
+    """Stop writers of uploads that went on at another server."""
+    while True:
+        await asyncio.sleep(OVERTAKEN_SECONDS)
+        if uploads.is_receiving:
+            try:
+                await calls.read(uploads.stop_overtaken)
+            except Exception as problem:  # noqa: BLE001 - they are stopped at the latest when they record progress.
+                log.warning("no telling whether uploads went on elsewhere: %r", problem)
 
 
 def _rules(config: Config, stores: Stores, pools: Pools) -> Rules:

@@ -99,13 +99,22 @@ def test_fencing(world: World) -> None:
     assert (first.writer_epoch, second.writer_epoch, second.committed_size) == (1, 2, 3)
     for call in (
         lambda: world.tickets.record_progress(moved, 5, 7),
-        lambda: world.tickets.begin_verifying(moved),
+        lambda: world.tickets.keep_verifying(moved),
         lambda: world.tickets.complete(world.jo, moved, CONTENT, "x"),
     ):
         with pytest.raises(errors.WriterFencedError):
             world.do(call)
     assert not world.do(world.tickets.fail, world.jo, moved, errors.SizeMismatchError(1, 2))
     assert world.tickets.get(world.jo, first.id) == second
+
+
+def test_a_writer_that_comes_after_the_end(world: World) -> None:
+    """It is told that it was overtaken: the file that the ticket came to is not of its bytes."""
+    first = opened(world, ticket_of(world))
+    second = opened(world, first)
+    world.do(world.tickets.complete, world.jo, second, CONTENT, "x")
+    with pytest.raises(errors.WriterFencedError):
+        world.do(world.tickets.complete, world.jo, first, CONTENT, "y")
 
 
 def test_two_that_open_at_once(world: World) -> None:
@@ -226,7 +235,7 @@ def test_cancelling(world: World) -> None:
 
 def test_failing(world: World) -> None:
     """A failed ticket says why."""
-    ticket = world.do(world.tickets.begin_verifying, opened(world, ticket_of(world)))
+    ticket = world.do(world.tickets.keep_verifying, opened(world, ticket_of(world)))
     assert world.do(world.tickets.fail, world.jo, ticket, errors.SizeMismatchError(1, 2))
     failed = world.tickets.get(world.jo, ticket.id)
     assert (failed.state, failed.error_reason) == (TicketState.FAILED, "SIZE_MISMATCH")

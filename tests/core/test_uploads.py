@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import Any
 
 import google_crc32c
 import pytest
@@ -13,9 +14,10 @@ import pytest
 from remora_server.core import errors, uploads
 from remora_server.core.intake import Taken
 from remora_server.core.model import Checksums, FileSpec, Subject, Ticket, TicketState, UploadOutcome
-from remora_server.core.tickets import Request
+from remora_server.core.tickets import VERIFY_LEASE, Request
 from remora_server.core.uploads import Limits, Receiving, measure
 from tests.core.world import World, issue
+from tests.running import until
 
 SMALL = Limits(
     max_file_bytes=100,
@@ -341,6 +343,83 @@ class TestResuming:
         assert reads == [0]
         assert small.uploads.join(small.jo, ticket.id) is None
 
+    def test_another_server_reads_back(self, small: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Nobody begins anew while it does: a finish waits, a piece is refused; when it has died, the wait is over."""
+        monkeypatch.setattr(uploads, "VERIFY_POLL_SECONDS", 0.001)
+        ticket = self.left(small)
+        elsewhere = small.do(small.tickets.open, small.jo, ticket.id).ticket
+        small.do(small.tickets.keep_verifying, elsewhere)
+        with pytest.raises(errors.WriterFencedError):
+            small.uploads.append(small.jo, ticket.id, 7, b"789", None, None)
+        assert small.uploads.once_verified(small.jo, ticket.id, 0.01).state is TicketState.VERIFYING
+        with ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(small.uploads.create_file, small.jo, ticket.id, NOTHING, None, None)
+            small.clock.pass_by(VERIFY_LEASE)
+            assert waiting.result(10).file.size_bytes == 7
+
+    def test_another_server_begins_to_read_back_just_now(self, small: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Whoever looked a moment before looks again."""
+        ticket = self.left(small)
+        once_verified = small.uploads.once_verified
+        looks = []
+
+        def look(*call: Any) -> Ticket:
+            looks.append(call)
+            found = once_verified(*call)
+            if len(looks) == 1:
+                elsewhere = small.do(small.tickets.open, small.jo, ticket.id).ticket
+                small.do(small.tickets.keep_verifying, elsewhere)
+            return found
+
+        monkeypatch.setattr(uploads, "VERIFY_POLL_SECONDS", 0.001)
+        monkeypatch.setattr(small.uploads, "once_verified", look)
+        with ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(small.uploads.create_file, small.jo, ticket.id, NOTHING, None, None)
+            until(lambda: len(looks) == 2)
+            small.clock.pass_by(VERIFY_LEASE)
+            assert waiting.result(10).file.size_bytes == 7
+
+    def test_reading_back_is_told_again_and_again(self, small: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        """As long as it lasts others wait for it; when it fails, they need not; when it is overtaken, it ends."""
+        monkeypatch.setattr(uploads, "VERIFY_BLOCK", 2)
+        monkeypatch.setattr(uploads, "LEASE_SECONDS", 0.0)
+        ticket = self.left(small)
+        small.uploads._parked.clear()
+        receiving = begin(small, ticket)
+        read, ends = receiving.staged.read, []
+
+        def look(offset: int, size: int) -> bytes:
+            ends.append(stored(small, ticket).verify_until)
+            small.clock.pass_by(VERIFY_LEASE // 2)
+            return read(offset, size)
+
+        monkeypatch.setattr(receiving.staged, "read", look)
+        receiving.finish(NOTHING, None, small.jo)
+        assert len(ends) == 4
+        assert ends == sorted(set(ends))
+
+    @pytest.mark.parametrize("overtaken", [False, True])
+    def test_reading_back_that_fails(self, small: World, monkeypatch: pytest.MonkeyPatch, *, overtaken: bool) -> None:
+        """The next writer is let in at once."""
+        monkeypatch.setattr(uploads, "VERIFY_BLOCK", 2)
+        monkeypatch.setattr(uploads, "LEASE_SECONDS", 0.0)
+        ticket = self.left(small)
+        small.uploads._parked.clear()
+        receiving = begin(small, ticket)
+
+        def fail(_offset: int, _size: int) -> bytes:
+            if not overtaken:
+                raise errors.StorageUnavailableError
+            small.clock.pass_by(VERIFY_LEASE)
+            small.do(small.tickets.open, small.jo, ticket.id)
+            return b"01"
+
+        monkeypatch.setattr(receiving.staged, "read", fail)
+        with pytest.raises(errors.WriterFencedError if overtaken else errors.StorageUnavailableError):
+            receiving.finish(NOTHING, None, small.jo)
+        again = begin(small, ticket)
+        assert again.finish(NOTHING, None, small.jo).file.size_bytes == 7
+
     def test_bytes_that_are_gone(self, small: World) -> None:
         """Without the bytes that were acknowledged an upload ends, since its size can't shrink; a new one may begin."""
         ticket = self.left(small)
@@ -516,6 +595,51 @@ class TestFencing:
             small.uploads.begin(small.jo, old)
         newer.append(0, b"x", None)
         assert newer.leave() == 1
+
+    def test_looking_whether_others_went_on(self, small: World) -> None:
+        """A writer whose ticket was opened, ended or removed elsewhere is stopped by a look; others go on."""
+        opened, ended, removed, mine = (issued(small) for _ in range(4))
+        writers = [begin(small, ticket) for ticket in (opened, ended, removed, mine)]
+        assert small.uploads.is_receiving
+        small.uploads.stop_overtaken()
+        for receiving in writers:
+            receiving.raise_if_broken()
+        small.do(small.tickets.open, small.jo, opened.id)
+        small.do(small.tickets.cancel, small.jo, ended.id)
+        small.do(small.store.delete_tickets, [removed.id])
+        small.uploads.stop_overtaken()
+        for receiving in writers[:3]:
+            with pytest.raises(errors.WriterFencedError):
+                receiving.raise_if_broken()
+        writers[3].append(0, b"x", None)
+        for receiving in writers:
+            receiving.leave()
+        assert not small.uploads.is_receiving
+
+    def test_bytes_that_a_later_writer_took(self, small: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        """An upload that was overtaken is not told to have failed, neither when it begins nor when it ends."""
+        ticket = issued(small)
+        receiving = begin(small, ticket)
+        receiving.append(0, b"abc", None)
+        receiving.flush()
+        receiving._wait_idle()
+        commit = small.blobs.commit
+
+        def overtaken(*call: Any) -> str:
+            later = small.do(small.tickets.open, small.jo, ticket.id).ticket
+            small.blobs.stage(later.id, 3, later.writer_epoch)
+            return commit(*call)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(small.blobs, "commit", overtaken)
+            with pytest.raises(errors.WriterFencedError):
+                receiving.finish(NOTHING, None, small.jo)
+        stale = small.do(small.tickets.open, small.jo, ticket.id).ticket
+        small.do(small.tickets.open, small.jo, ticket.id)
+        small.blobs.discard(ticket.id)
+        with pytest.raises(errors.WriterFencedError):
+            small.uploads.begin(small.jo, stale)
+        assert stored(small, ticket).state is TicketState.UPLOADING
 
     def test_a_writer_that_does_not_let_go(self, small: World, monkeypatch: pytest.MonkeyPatch) -> None:
         """Nobody else writes while it may still do so."""

@@ -52,7 +52,8 @@ FAILED, COMPLETED = (
 
 def staged(server: RunningServer, ticket_id: str) -> Path:
     """Return where the bytes of an upload gather."""
-    return server.data / "blobs" / "staging" / ticket_id
+    (path,) = server.staged_files(ticket_id)
+    return path
 
 
 def open_blob_files(server: RunningServer) -> list[str]:
@@ -117,7 +118,7 @@ def test_a_refused_upload_fails_its_ticket_for_good(api: Api, server: RunningSer
     failed = ticket(api, stream.ticket_id)
     assert failed.state == FAILED
     assert failed.error.code == INVALID.value[0]
-    assert not staged(server, stream.ticket_id).exists()
+    assert not server.staged_files(stream.ticket_id)
     with refused(CLOSED, "UPLOAD_TICKET_CLOSED") as refusals, Stream(api, stream.ticket_id) as again:
         again.ready()
     assert refusals[0].info.metadata["state"] == "FAILED"
@@ -200,7 +201,7 @@ def test_a_stream_is_cut_off_at_its_declared_size(api: Api, server: RunningServe
         with refused(INVALID, "SIZE_MISMATCH") as refusals:
             stream.next()
     assert refusals[0].info.metadata == {"expected": str(100 * KIB), "actual": str(100 * KIB + 1)}
-    assert not staged(server, stream.ticket_id).exists()
+    assert not server.staged_files(stream.ticket_id)
 
 
 @pytest.mark.parametrize("told", [99, 101, 0])
@@ -271,14 +272,13 @@ def test_an_upload_survives_a_line_that_breaks_every_64_kib(
 ) -> None:
     """P13: 20 MiB over a connection cut after every 64 KiB arrive whole, and what was told as stored was on disk."""
     data = os.urandom(20 * MIB)
-    staging = server.data / "blobs" / "staging"
-    others = set(staging.iterdir())
+    others = set(server.staged_files())
     told: list[int] = []
 
     def look(progress: object) -> None:
         if getattr(progress, "phase", "") == "sending":
             told.append(getattr(progress, "done_bytes", 0))
-            sizes = [path.stat().st_size for path in set(staging.iterdir()) - others]
+            sizes = [path.stat().st_size for path in set(server.staged_files()) - others]
             assert told[-1] <= max(sizes, default=len(data))
 
     with (
@@ -462,7 +462,7 @@ def test_cancelling_a_ticket_stops_its_writer(api: Api, server: RunningServer) -
         cancel(api, stream.ticket_id)
         with refused(ABORTED, "WRITER_FENCED"):
             stream.rest()
-    assert not staged(server, stream.ticket_id).exists()
+    assert not server.staged_files(stream.ticket_id)
     with refused(CLOSED, "UPLOAD_TICKET_CLOSED"), Stream(api, stream.ticket_id) as again:
         again.ready()
 

@@ -47,9 +47,10 @@ def put(blobs: BlobStore, data: bytes, *, as_name: str = "", chunk: int = MIB) -
     return commit(blobs, as_name, data)
 
 
-def commit(blobs: BlobStore, name: str, data: bytes) -> str:
+def commit(blobs: BlobStore, name: str, data: bytes, epoch: int = 0) -> str:
     """Commit staged bytes that are `data`; return their location."""
-    return blobs.commit(name, Checksums(google_crc32c.value(data), b"", hashlib.sha256(data).digest()), len(data))
+    digests = Checksums(google_crc32c.value(data), b"", hashlib.sha256(data).digest())
+    return blobs.commit(name, digests, len(data), epoch)
 
 
 def get(blobs: BlobStore, location: str) -> bytes:

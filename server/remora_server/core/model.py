@@ -200,6 +200,7 @@ class Ticket:
     expire_time: Micros
     staged_removed: bool = False
     reserved_bytes: int = 0  # what it holds of its workspace's quota
+    verify_until: Micros = 0  # until then whoever reads the bytes back is taken to be alive
 
 
 @dataclass(frozen=True, slots=True)

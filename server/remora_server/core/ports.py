@@ -7,7 +7,7 @@ from `core/errors.py`, never their driver's errors.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Protocol, TypeVar
 
 from remora_server.core.model import (
@@ -364,6 +364,10 @@ class MetadataStore(Protocol):
         """Write a ticket if it still is in one of these states and has this writer epoch; tell whether it did."""
         ...
 
+    def writer_epochs(self, ticket_ids: Sequence[str]) -> Mapping[str, int]:
+        """Return the writer epoch of each of these tickets that there is."""
+        ...
+
     def list_tickets(self, query: TicketQuery, after: Position | None, limit: int) -> Sequence[Ticket]:
         """Return tickets by (create_time, id) downwards."""
         ...
@@ -606,18 +610,24 @@ class DirectTransfers(Protocol):
 
 
 class BlobStore(Protocol):
-    """Bytes. Names are made by core from ids, never from what callers send."""
+    """Bytes. Names are made by core from ids, never from what callers send.
 
-    def stage(self, name: str, keep_bytes: int) -> Staged:
+    A writer has an epoch, and the database lets in one writer for each. On a store that several servers share, a writer
+    that was overtaken, here or elsewhere, changes nothing that one of a higher epoch has, whenever it wakes up.
+    """
+
+    def stage(self, name: str, keep_bytes: int, epoch: int = 0) -> Staged:
         """Open staged bytes for appending after the first `keep_bytes`; what lies behind them is dropped.
 
-        Raise StoredContentCorruptError if fewer than `keep_bytes` are there. Bytes that a crash left committed under
-        this name, without a row, are taken back.
+        Raise StoredContentCorruptError if fewer than `keep_bytes` are there, WriterFencedError if a writer of a higher
+        epoch was here. Bytes that a crash left committed under this name, without a row, are taken back.
         """
         ...
 
-    def commit(self, name: str, content: Checksums, size_bytes: int) -> str:
-        """Turn synced staged bytes into a blob, durably; return its location. Repeating it is harmless.
+    def commit(self, name: str, content: Checksums, size_bytes: int, epoch: int = 0) -> str:
+        """Turn the synced staged bytes of a writer into a blob, durably; return its location.
+
+        Repeating it is harmless. StoredContentCorruptError is raised if they are gone, such as to a later writer.
 
         A store that keeps digests of its own compares them with `content` first, and raises StoredContentCorruptError
         if they differ.

@@ -6,7 +6,7 @@ PENDING -> UPLOADING -> (VERIFYING ->) COMPLETED, or FAILED, CANCELLED, EXPIRED.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from remora_server.core import access, errors, fields, ids
 from remora_server.core.activity import ActivityLog
@@ -30,6 +30,7 @@ from remora_server.core.values import dataclass, replace
 
 STREAMED = "GRPC"  # The transport whose bytes all pass through us.
 MAX_AGE: Micros = 7 * 24 * 3600 * 1_000_000
+VERIFY_LEASE: Micros = 10 * 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +54,11 @@ class Issued:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A ticket whose only writer is now the caller, or what it came to already."""
+    """A ticket whose only writer is now the caller, unless it is done, or another server verifies it just now."""
 
     ticket: Ticket
     done: Taken | None = None
+    is_verified_elsewhere: bool = False
 
 
 class Tickets:
@@ -170,6 +172,9 @@ class Tickets:
         if ticket.state is TicketState.COMPLETED:
             return Opened(ticket, self.result(caller, ticket))
         self._require_open(ticket)
+        if self.is_being_verified(ticket):
+            # To fence that off would only make the reading of all the bytes begin anew.
+            return Opened(ticket, is_verified_elsewhere=True)
         if ticket.committed_size == 0 and not ticket.skip_existing_check:
             existing = self._intake.find_existing(caller, ticket.spec)
             if existing is not None:
@@ -206,23 +211,42 @@ class Tickets:
             raise errors.WriterFencedError(ticket.writer_epoch + 1)
         return self._quota.reserve(moved)
 
-    def begin_verifying(self, ticket: Ticket) -> Ticket:
-        """Note that the bytes are all there and are being read back."""
-        verifying = replace(ticket, state=TicketState.VERIFYING)
-        if not self._store.update_ticket(verifying, if_state=(TicketState.UPLOADING,), if_epoch=ticket.writer_epoch):
+    def keep_verifying(self, ticket: Ticket) -> Ticket:
+        """Note that the bytes are all there and are being read back; repeat it, well within the lease, while they are.
+
+        Whoever opens the ticket meanwhile, on this server or another, waits for the end of that.
+        """
+        until = self._clock.now() + VERIFY_LEASE
+        verifying = replace(ticket, state=TicketState.VERIFYING, verify_until=until)
+        states = (TicketState.UPLOADING, TicketState.VERIFYING)
+        if not self._store.update_ticket(verifying, if_state=states, if_epoch=ticket.writer_epoch):
             raise errors.WriterFencedError(ticket.writer_epoch + 1)
         return verifying
+
+    def stop_verifying(self, ticket: Ticket) -> None:
+        """Note that nobody reads the bytes back any more, though the ticket may still be good."""
+        stopped = replace(ticket, verify_until=0)
+        self._store.update_ticket(stopped, if_state=(TicketState.VERIFYING,), if_epoch=ticket.writer_epoch)
+
+    def is_being_verified(self, ticket: Ticket) -> bool:
+        """Tell whether somebody reads the bytes back just now."""
+        return ticket.state is TicketState.VERIFYING and ticket.verify_until > self._clock.now()
+
+    def overtaken(self, writers: Mapping[str, int]) -> Sequence[str]:
+        """Return those tickets, of some with the epochs of their writers, that others have opened or ended since."""
+        current = self._store.writer_epochs(tuple(writers))
+        return [ticket_id for ticket_id, epoch in writers.items() if current.get(ticket_id, epoch + 1) > epoch]
 
     def complete(self, caller: Caller, ticket: Ticket, content: Content, location: str) -> Taken:
         """Turn the bytes at `location` into the ticket's file."""
         current = self.get(caller, ticket.id)
-        if current.state is TicketState.COMPLETED:
-            # By another writer, or an earlier attempt of this very call. All write under one name, so the bytes at
-            # `location` may well be the file's own.
+        if current.state is TicketState.COMPLETED and current.writer_epoch == ticket.writer_epoch:
+            # By an earlier attempt of this very call, so the bytes at `location` may well be the file's own.
             done = self.result(caller, current)
             blob = self._store.blob(done.file.blob_id)
             return replace(done, blob_is_new=blob is not None and blob.location == location)
-        self._require_open(current)
+        if current.state is not TicketState.COMPLETED:
+            self._require_open(current)
         if current.writer_epoch != ticket.writer_epoch:
             raise errors.WriterFencedError(current.writer_epoch)
         current = self._quota.release(current)  # What the bytes come to is charged instead.

@@ -8,11 +8,13 @@ computes MD5 where it was declared, one makes bytes durable and records how far 
 from __future__ import annotations
 
 import hashlib
+import math
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
+from contextlib import suppress
 
 import google_crc32c
 
@@ -30,6 +32,8 @@ ACK_SECONDS = 2.0
 VERIFY_BLOCK = 4 * MIB
 PARKED_MAX = 512
 FENCE_WAIT_SECONDS = 60.0
+LEASE_SECONDS = 2.5  # A quarter of what it lasts.
+VERIFY_POLL_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,17 +198,20 @@ class Receiving:
             self.fail(refusal)
             raise
         except errors.StoredContentCorruptError as loss:
-            self.fail(loss)
+            if not self.fail(loss):
+                # The bytes went to a later writer.
+                raise errors.WriterFencedError(self.ticket.writer_epoch + 1) from loss
             raise errors.UploadTicketClosedError(TicketState.FAILED.value) from loss
         finally:
+            self._stop_verifying()
             self.release()
 
-    def fail(self, refusal: errors.RemoraError) -> None:
-        """End the ticket and remove its bytes: this upload can't succeed any more."""
+    def fail(self, refusal: errors.RemoraError) -> bool:
+        """End the ticket and remove its bytes: this upload can't succeed any more; False if another writer has it."""
         self._wait_idle()
         try:
             self.staged.close()
-            self._uploads.fail(self._caller, self.ticket, refusal)
+            return self._uploads.fail(self._caller, self.ticket, refusal)
         finally:
             self.release()
 
@@ -294,10 +301,13 @@ class Receiving:
 
     def _read_back(self, *, with_md5: bool) -> Hashes:
         """Hash the staged bytes: some came through another process, or an MD5 is claimed that nobody declared."""
-        ticket = self.ticket
-        self.ticket = self._uploads.changes.run(lambda: self._uploads.tickets.begin_verifying(ticket))
+        self._keep_verifying()
+        until = time.monotonic() + LEASE_SECONDS
         hashes = new_hashes(with_md5=with_md5)
         while hashes.size < self.next_offset:
+            if time.monotonic() > until:
+                self._keep_verifying()
+                until = time.monotonic() + LEASE_SECONDS
             block = self.staged.read(hashes.size, VERIFY_BLOCK)
             if not block:
                 raise errors.StoredContentCorruptError
@@ -311,6 +321,18 @@ class Receiving:
         if hashes.crc32c != self._crc32c:
             raise errors.StoredContentCorruptError
         return hashes
+
+    def _keep_verifying(self) -> None:
+        self.raise_if_broken()
+        ticket = self.ticket
+        self.ticket = self._uploads.changes.run(lambda: self._uploads.tickets.keep_verifying(ticket))
+
+    def _stop_verifying(self) -> None:
+        """Let the next writer in at once; after a success, or with another writer, this changes nothing."""
+        ticket = self.ticket
+        if ticket.state is TicketState.VERIFYING:
+            with suppress(errors.RemoraError):
+                self._uploads.changes.run(lambda: self._uploads.tickets.stop_verifying(ticket))
 
     def _queued_bytes(self) -> int:
         done = self._stored if self._hashes.md5 is None else min(self._stored, self._hashed)
@@ -397,11 +419,12 @@ class Uploads:
             if not older.wait_closed():
                 raise errors.StorageUnavailableError
         try:
-            receiving.start(self._blobs.stage(ticket.id, ticket.committed_size))
+            receiving.start(self._blobs.stage(ticket.id, ticket.committed_size, ticket.writer_epoch))
         except errors.StoredContentCorruptError as loss:
             # Fewer bytes are left than were confirmed. The confirmed size never shrinks; the upload begins anew.
             receiving.release()
-            self.fail(caller, ticket, loss)
+            if not self.fail(caller, ticket, loss):
+                raise errors.WriterFencedError(ticket.writer_epoch + 1) from loss
             raise errors.UploadTicketClosedError(TicketState.FAILED.value) from loss
         except BaseException:
             receiving.release()
@@ -423,6 +446,8 @@ class Uploads:
         opened = self.changes.run(lambda: self.tickets.open(caller, ticket_id))
         if opened.done is not None:
             raise errors.UploadTicketClosedError(TicketState.COMPLETED.value)
+        if opened.is_verified_elsewhere:
+            raise errors.WriterFencedError(opened.ticket.writer_epoch)
         receiving = self.begin(caller, opened.ticket)
         try:
             receiving.append(offset, data, actual)
@@ -448,7 +473,7 @@ class Uploads:
         joined = self.join(caller, ticket_id)
         if joined is not None:
             return joined
-        ticket = self.tickets.get(caller, ticket_id)
+        ticket = self.once_verified(caller, ticket_id)
         wanted = size_bytes if size_bytes is not None else ticket.spec.size_bytes
         nothing_came = ticket.state is TicketState.PENDING and wanted != 0
         too_few = (
@@ -461,6 +486,8 @@ class Uploads:
         opened = self.changes.run(lambda: self.tickets.open(caller, ticket_id, attach_to, may_take_subject=True))
         if opened.done is not None:
             return opened.done
+        if opened.is_verified_elsewhere:
+            return self.create_file(caller, ticket_id, claimed, size_bytes, attach_to)
         return self.begin(caller, opened.ticket).finish(claimed, size_bytes, caller)
 
     def admit_whole(self, caller: Caller, request: Request, data: bytes) -> FileSpec:
@@ -505,20 +532,20 @@ class Uploads:
 
     def commit(self, caller: Caller, ticket: Ticket, content: Content) -> Taken:
         """Turn staged, synced bytes into the ticket's file."""
-        location = self._blobs.commit(ticket.id, content.checksums, content.size_bytes)
+        location = self._blobs.commit(ticket.id, content.checksums, content.size_bytes, ticket.writer_epoch)
         taken = self.changes.run(lambda: self.tickets.complete(caller, ticket, content, location))
         if not taken.blob_is_new:
             self.drop_unused(location)
         return taken
 
-    def fail(self, caller: Caller, ticket: Ticket, refusal: errors.RemoraError) -> None:
-        """End a ticket and remove its bytes at once."""
-        if self.changes.run(lambda: self.tickets.fail(caller, ticket, refusal)):
-            self._blobs.discard(ticket.id, arrived=ticket.transport != STREAMED)
-            failed = replace(
-                ticket, state=TicketState.FAILED, error_reason=refusal.reason, error_message=refusal.message
-            )
-            self.changes.run(lambda: self.tickets.mark_cleared(failed))
+    def fail(self, caller: Caller, ticket: Ticket, refusal: errors.RemoraError) -> bool:
+        """End a ticket and remove its bytes at once; False, and nothing is done, if another writer has it."""
+        if not self.changes.run(lambda: self.tickets.fail(caller, ticket, refusal)):
+            return False
+        self._blobs.discard(ticket.id, arrived=ticket.transport != STREAMED)
+        failed = replace(ticket, state=TicketState.FAILED, error_reason=refusal.reason, error_message=refusal.message)
+        self.changes.run(lambda: self.tickets.mark_cleared(failed))
+        return True
 
     def park(self, ticket_id: str, hashes: Hashes) -> None:
         """Keep the digests of a broken-off upload, so that its continuation need not read the bytes back."""
@@ -532,6 +559,27 @@ class Uploads:
         with self._lock:
             if self._active.get(receiving.ticket.id) is receiving:
                 del self._active[receiving.ticket.id]
+
+    @property
+    def is_receiving(self) -> bool:
+        """Whether there is any writer in this process; any thread may ask."""
+        return bool(self._active)
+
+    def stop_overtaken(self) -> None:
+        """Stop writers whose tickets other servers have opened or ended since; call it about every second."""
+        with self._lock:
+            writers = dict(self._active)
+        for ticket_id in self.tickets.overtaken({one: held.ticket.writer_epoch for one, held in writers.items()}):
+            writers[ticket_id].fence()
+
+    def once_verified(self, caller: Caller, ticket_id: str, patience_seconds: float = math.inf) -> Ticket:
+        """Return a ticket when nobody verifies it any more, or patience is over."""
+        until = time.monotonic() + patience_seconds
+        while self.tickets.is_being_verified(ticket := self.tickets.get(caller, ticket_id)):
+            if time.monotonic() > until:
+                break
+            time.sleep(VERIFY_POLL_SECONDS)
+        return ticket
 
     def _clear(self, ticket: Ticket) -> None:
         with self._lock:

@@ -144,6 +144,10 @@ class FileService(file_service_pb2_grpc.FileServiceServicer):
                 await self._join(context, who, ticket_id)
                 return
             opened = await self._calls.change(self._tickets.open, who, ticket_id, attach_to)
+            while opened.is_verified_elsewhere:
+                await context.write(pb.WriteFileResponse(verifying=pb.WriteFileResponse.Verifying()))
+                await self._calls.wait(self._uploads.once_verified, who, ticket_id, HEARTBEAT_SECONDS)
+                opened = await self._calls.change(self._tickets.open, who, ticket_id, attach_to)
             if opened.done is not None:
                 await context.write(pb.WriteFileResponse(done=done_to_proto(opened.done)))
                 return

@@ -1,14 +1,13 @@
-"""Blobs as files of a local directory: `staging/<name>` while they grow, `blobs/<last two characters>/<name>` after.
+"""Blobs as files of a local directory: `staging/` while they grow, `blobs/` after.
 
-Names are ids that core made; anything else is refused, so no path is ever derived from what a caller sent. A name in a
-directory is durable once the directory itself is synced, which is why every rename here ends with that.
+Names are ids that core made; anything else is refused, so no path is ever derived from what a caller sent. Every rename
+here ends with a sync of the directories, which is what makes it durable. Several servers may share the directory.
 """
 
 from __future__ import annotations
 
 import os
 import re
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from weakref import WeakValueDictionary
@@ -16,9 +15,11 @@ from weakref import WeakValueDictionary
 from remora_server.core.errors import StoredContentCorruptError
 from remora_server.core.model import Checksums
 from remora_server.core.ports import BlobReader, Staged, Stored
+from remora_server.stores.shelves import Shelves, make_folder, sync_folder
 from remora_server.stores.staged_file import StagedFile, os_errors, read_at
+from remora_server.stores.staging import Staging
 
-NAME = re.compile(r"[a-z]{3}_[0-7][0-9a-hjkmnp-tv-z]{25}")
+LOCATION = re.compile(r"([^.]*)(?:\.([1-9][0-9]*))?")
 NANOS_IN_A_MICRO = 1000
 
 
@@ -26,71 +27,56 @@ class LocalBlobs:
     """A blob store in the directory `root`, which is made if it is missing."""
 
     def __init__(self, root: Path) -> None:
-        self._staging = root / "staging"
-        self._blobs = root / "blobs"
-        self._lock = threading.Lock()
         self._writers: WeakValueDictionary[str, StagedFile] = WeakValueDictionary()
         with os_errors():
-            for folder in (root, self._staging, self._blobs):
-                _make_folder(folder)
-            _sync_folder(self._blobs)  # Its entries may be from just before a crash.
-            self._shelves = {entry.name for entry in os.scandir(self._blobs)}
+            make_folder(root)
+            self._blobs = Shelves(root / "blobs")
+            self._staging = Staging(root / "staging", self._blobs.path)
 
-    def stage(self, name: str, keep_bytes: int) -> Staged:
+    def stage(self, name: str, keep_bytes: int, epoch: int = 0) -> Staged:
         """Open staged bytes for appending after the first `keep_bytes`; what lies behind them is dropped.
 
-        Raise StoredContentCorruptError if fewer than `keep_bytes` are there. Bytes that a crash left committed under
-        this name, without a row, are taken back.
+        Raise StoredContentCorruptError if fewer than `keep_bytes` are there, WriterFencedError if a writer of a higher
+        epoch was here. Bytes that a crash left committed under this name, without a row, are taken back.
         """
-        path, blob = self._staged_path(name), self._blob_path(name)
         self._end_writer(name)
         with os_errors():
-            if not path.exists() and blob.exists():
-                blob.rename(path)
-                _sync_folder(path.parent)
-                _sync_folder(blob.parent)
-            size_bytes = path.stat().st_size if path.exists() else 0
-            if size_bytes < keep_bytes:
-                raise StoredContentCorruptError
-            staged = StagedFile(path, keep_bytes)
-            try:
-                _sync_folder(path.parent)
-            except BaseException:
-                staged.close()
-                raise
+            descriptor = self._staging.take(name, epoch, keep_bytes)
+            staged = StagedFile(self._staging.path(name, epoch), descriptor, keep_bytes)
         self._writers[name] = staged
         return staged
 
-    def commit(self, name: str, content: Checksums, size_bytes: int) -> str:  # noqa: ARG002 - whoever wrote the bytes hashed them.
+    def commit(self, name: str, content: Checksums, size_bytes: int, epoch: int = 0) -> str:  # noqa: ARG002 - whoever wrote the bytes hashed them.
         """Turn synced staged bytes into a blob, durably; return its location. Repeating it is harmless."""
-        path, blob = self._staged_path(name), self._blob_path(name)
+        path, blob = self._staging.path(name, epoch), self._blobs.path(name, epoch)
         self._end_writer(name)
         with os_errors():
-            self._make_shelf(blob.parent)
+            self._blobs.make_shelf(name)
             try:
                 path.rename(blob)
             except FileNotFoundError:
                 if not blob.exists():
                     raise StoredContentCorruptError from None
             # Also when it was renamed before: that may have been just ahead of a crash.
-            _sync_folder(blob.parent)
-            _sync_folder(path.parent)
-        return name
+            sync_folder(blob.parent)
+            if path.parent.exists():
+                sync_folder(path.parent)
+        return blob.name
 
     def arrived(self, name: str) -> Stored | None:
         """Return the blob that came whole under a name without us; None if there is none."""
         with os_errors():
             try:
-                status = self._blob_path(name).stat()
+                status = self._blobs.path(name).stat()
             except FileNotFoundError:
                 return None
         return Stored(name, name, status.st_size, status.st_mtime_ns // NANOS_IN_A_MICRO)
 
     def put(self, name: str, data: bytes) -> str:
         """Keep bytes that came in one piece as a blob, durably, without staging; return its location."""
-        blob = self._blob_path(name)
+        blob = self._blobs.path(name)
         with os_errors():
-            self._make_shelf(blob.parent)
+            self._blobs.make_shelf(name)
             descriptor = os.open(blob, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             try:
                 rest = memoryview(data)
@@ -102,15 +88,15 @@ class LocalBlobs:
                 raise
             finally:
                 os.close(descriptor)
-            _sync_folder(blob.parent)
+            sync_folder(blob.parent)
         return name
 
     def discard(self, name: str, *, arrived: bool = False) -> None:
         """Remove staged bytes, if there are any; with `arrived` also a blob of this name, which no row may name."""
         with os_errors():
-            self._staged_path(name).unlink(missing_ok=True)
+            self._staging.discard(name)
             if arrived:
-                self._blob_path(name).unlink(missing_ok=True)
+                self._blobs.path(name).unlink(missing_ok=True)
 
     def open(self, location: str) -> BlobReader:
         """Open a blob; raise StoredContentCorruptError if it is gone."""
@@ -128,15 +114,19 @@ class LocalBlobs:
 
     def list_blobs(self) -> Iterator[Stored]:
         """Walk over everything committed."""
-        with os_errors(), os.scandir(self._blobs) as shelves:
-            for shelf in shelves:
-                if shelf.is_dir(follow_symlinks=False):
-                    yield from _list_folder(shelf.path, committed=True)
+        with os_errors():
+            for entry, found in self._blobs.walk():
+                try:
+                    status = entry.stat(follow_symlinks=False)
+                except FileNotFoundError:
+                    continue  # Removed while we walked.
+                yield Stored(found[1], entry.name, status.st_size, status.st_mtime_ns // NANOS_IN_A_MICRO)
 
     def list_staged(self) -> Iterator[Stored]:
         """Walk over everything staged."""
         with os_errors():
-            yield from _list_folder(str(self._staging), committed=False)
+            for name, status in self._staging.walk():
+                yield Stored(name, "", status.st_size, status.st_mtime_ns // NANOS_IN_A_MICRO)
 
     def _end_writer(self, name: str) -> None:
         """Close what is still open under a name: a writer that was replaced must not write into another's bytes."""
@@ -144,19 +134,9 @@ class LocalBlobs:
         if writer is not None:
             writer.close()
 
-    def _staged_path(self, name: str) -> Path:
-        return self._staging / _checked(name)
-
-    def _blob_path(self, name: str) -> Path:
-        # The last characters of an id are random, the first ones a time: these spread over 1024 directories.
-        return self._blobs / _checked(name)[-2:] / name
-
-    def _make_shelf(self, shelf: Path) -> None:
-        if shelf.name in self._shelves:
-            return
-        with self._lock:
-            _make_folder(shelf)
-            self._shelves.add(shelf.name)
+    def _blob_path(self, location: str) -> Path:
+        found = LOCATION.fullmatch(location)
+        return self._blobs.path(found[1], int(found[2] or 0)) if found else self._blobs.path(location)
 
 
 class _FileReader:
@@ -182,44 +162,3 @@ class _FileReader:
         if self._is_open:
             self._is_open = False
             os.close(self._descriptor)
-
-
-def _checked(name: str) -> str:
-    if not NAME.fullmatch(name):
-        raise ValueError("not the name of a blob")
-    return name
-
-
-def _make_folder(folder: Path) -> None:
-    """Make a directory, and its entry in the one above durable."""
-    if folder.is_dir():
-        return
-    missing = [folder, *(parent for parent in folder.parents if not parent.exists())]
-    for one in reversed(missing):
-        one.mkdir(mode=0o700, exist_ok=True)
-        _sync_folder(one.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _list_folder(folder: str, *, committed: bool) -> Iterator[Stored]:
-    try:
-        entries = os.scandir(folder)
-    except FileNotFoundError:
-        return
-    with entries:
-        for entry in entries:
-            if not NAME.fullmatch(entry.name):
-                continue
-            try:
-                status = entry.stat(follow_symlinks=False)
-            except FileNotFoundError:
-                continue  # Committed or removed while we walked.
-            location = entry.name if committed else ""
-            yield Stored(entry.name, location, status.st_size, status.st_mtime_ns // NANOS_IN_A_MICRO)

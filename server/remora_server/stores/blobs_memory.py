@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 
-from remora_server.core.errors import StorageUnavailableError, StoredContentCorruptError
+from remora_server.core.errors import StorageUnavailableError, StoredContentCorruptError, WriterFencedError
 from remora_server.core.model import Checksums
 from remora_server.core.ports import BlobReader, Staged, Stored
 
@@ -18,14 +18,18 @@ class MemoryBlobs:
         self._lock = threading.Lock()
         self._staged: dict[str, _Bytes] = {}
         self._blobs: dict[str, _Bytes] = {}
+        self._epochs: dict[str, int] = {}
 
-    def stage(self, name: str, keep_bytes: int) -> Staged:
+    def stage(self, name: str, keep_bytes: int, epoch: int = 0) -> Staged:
         """Open staged bytes for appending after the first `keep_bytes`; what lies behind them is dropped.
 
-        Raise StoredContentCorruptError if fewer than `keep_bytes` are there. Bytes that a crash left committed under
-        this name, without a row, are taken back.
+        Raise StoredContentCorruptError if fewer than `keep_bytes` are there, WriterFencedError if a writer of a higher
+        epoch was here. Bytes that a crash left committed under this name, without a row, are taken back.
         """
         with self._lock:
+            if self._epochs.setdefault(name, epoch) > epoch:
+                raise WriterFencedError(self._epochs[name])
+            self._epochs[name] = epoch
             if name not in self._staged and name in self._blobs:
                 self._staged[name] = self._blobs.pop(name)
             held = self._staged.get(name) or _Bytes(bytearray())
@@ -35,9 +39,11 @@ class MemoryBlobs:
             staged = self._staged[name] = _Bytes(held.data[:keep_bytes])
             return staged
 
-    def commit(self, name: str, content: Checksums, size_bytes: int) -> str:  # noqa: ARG002 - whoever wrote the bytes hashed them.
+    def commit(self, name: str, content: Checksums, size_bytes: int, epoch: int = 0) -> str:  # noqa: ARG002 - whoever wrote the bytes hashed them.
         """Turn synced staged bytes into a blob, durably; return its location. Repeating it is harmless."""
         with self._lock:
+            if self._epochs.get(name) != epoch:
+                raise StoredContentCorruptError
             if name in self._staged:
                 self._blobs[name] = self._staged.pop(name)
                 self._blobs[name].close()
@@ -63,6 +69,7 @@ class MemoryBlobs:
             self._staged.pop(name, None)
             if arrived:
                 self._blobs.pop(name, None)
+            self._epochs.pop(name, None)
 
     def open(self, location: str) -> BlobReader:
         """Open a blob; raise StoredContentCorruptError if it is gone."""

@@ -19,12 +19,15 @@ from remora_server.core.errors import StorageFullError, StorageUnavailableError
 
 BLOCK_BYTES = 1024 * 1024  # Larger ones were no faster, and a stream holds one in memory.
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+# The file system can't, or the path leads there no more; the bytes then go through the page cache.
+NOT_DIRECT = frozenset({errno.EINVAL, errno.ENOENT})
 
 
 class StagedFile:
     """Staged bytes. `sync` and `write` may run at once; `sync` then covers what was written before it began."""
 
-    def __init__(self, path: Path, keep_bytes: int) -> None:
+    def __init__(self, path: Path, descriptor: int, keep_bytes: int) -> None:
+        """Write into the file that `descriptor` has open, which from here on is ours to close."""
         self._path = path
         self._size_bytes = keep_bytes
         self._block: mmap.mmap | None = None  # Aligned memory, whose first bytes are the last ones of the file.
@@ -35,7 +38,7 @@ class StagedFile:
         self._syncing = threading.Lock()  # Guards the descriptors, which a sync must not lose half-way.
         self._is_open = True
         self._is_broken = False
-        self._buffered = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._buffered = descriptor
         try:
             os.ftruncate(self._buffered, keep_bytes)
         except BaseException:
@@ -99,16 +102,24 @@ class StagedFile:
         written = 0
         try:
             if self._direct < 0:
-                self._direct = os.open(self._path, os.O_WRONLY | os.O_CLOEXEC | os.O_DIRECT)
+                self._direct = self._open_direct()
             written = os.pwrite(self._direct, block, offset)
         except OSError as error:
-            if error.errno != errno.EINVAL:
+            if error.errno not in NOT_DIRECT:
                 raise
         if written < BLOCK_BYTES:  # Not on this file system, or not for all of it.
             self._may_direct = False
             self._block_fill = BLOCK_BYTES
             _write_all(self._buffered, memoryview(block)[written:], offset + written)
             self._block = None
+
+    def _open_direct(self) -> int:
+        """Open the file once more, unless its path has come to lead to that of another writer, who overtook us."""
+        direct = os.open(self._path, os.O_WRONLY | os.O_CLOEXEC | os.O_DIRECT)
+        if not os.path.samestat(os.fstat(direct), os.fstat(self._buffered)):
+            os.close(direct)
+            raise FileNotFoundError(errno.ENOENT, "taken over")
+        return direct
 
     def _flush_tail(self) -> None:
         """Write an unfinished block through the page cache, where its rest will have to follow."""

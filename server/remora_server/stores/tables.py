@@ -236,6 +236,7 @@ class Tickets(peewee.Model):
     expire_time = BigIntegerField()
     staged_removed = BooleanField()
     reserved_bytes = BigIntegerField()
+    verify_until = BigIntegerField()
 
     class Meta:
         table_name = "tickets"

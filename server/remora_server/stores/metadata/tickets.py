@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 
 from remora_server.core.model import Checksums, ExternalRef, FileSpec, Ticket, TicketState
@@ -10,7 +10,16 @@ from remora_server.core.ports import Position, TicketQuery
 from remora_server.stores.database import Row
 from remora_server.stores.kept import Kept, Query, Slot, kept, kept_insert
 from remora_server.stores.metadata.files import decode_media, encode_media
-from remora_server.stores.metadata.rows import Rows, before, columns_of, decode_json, encode_json, place, subject_of
+from remora_server.stores.metadata.rows import (
+    Rows,
+    before,
+    columns_of,
+    decode_json,
+    encode_json,
+    place,
+    portions,
+    subject_of,
+)
 from remora_server.stores.tables import Tickets
 
 MUTABLE = (
@@ -33,6 +42,7 @@ MUTABLE = (
     Tickets.error_message,
     Tickets.expire_time,
     Tickets.staged_removed,
+    Tickets.verify_until,
 )
 # What a ticket holds is written by `reserve` alone, with the counter of its workspace.
 TICKET = (Tickets.id, Tickets.workspace_id, Tickets.creator_id, Tickets.create_time, *MUTABLE, Tickets.reserved_bytes)
@@ -77,6 +87,13 @@ class TicketRows(Rows):
         states = (state.value for state in if_state)
         return self._db.change(statement, *_mutable(changed), changed.id, *states, *epoch) > 0
 
+    def writer_epochs(self, ticket_ids: Sequence[str]) -> Mapping[str, int]:
+        """Return the writer epoch of each of these tickets that there is."""
+        found: dict[str, int] = {}
+        for some in portions(ticket_ids):
+            found.update(self._db.select(Tickets.select(Tickets.id, Tickets.writer_epoch).where(Tickets.id.in_(some))))
+        return found
+
     def list_tickets(self, query: TicketQuery, after: Position | None, limit: int) -> Sequence[Ticket]:
         """Return tickets by (create_time, id) downwards."""
         tests = [Tickets.workspace_id == query.workspace_id]
@@ -100,6 +117,7 @@ class TicketRows(Rows):
             id_, workspace_id, creator_id, create_time, state, spec, transport, subject_type, subject_id, subject_key,
             skip_existing_check, committed_size, committed_crc32c, writer_epoch, append_offset, append_crc32c,
             file_id, attachment_id, outcome, error_reason, error_message, expire_time, staged_removed,
+            verify_until,
             reserved_bytes,
         ) = row
         # fmt: on
@@ -125,6 +143,7 @@ class TicketRows(Rows):
             create_time=create_time,
             expire_time=expire_time,
             staged_removed=bool(staged_removed),
+            verify_until=verify_until,
             reserved_bytes=reserved_bytes,
         )
 
@@ -148,6 +167,7 @@ def _mutable(ticket: Ticket) -> tuple[object, ...]:
         ticket.error_message,
         ticket.expire_time,
         ticket.staged_removed,
+        ticket.verify_until,
     )
 
 

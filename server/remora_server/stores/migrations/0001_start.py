@@ -95,7 +95,7 @@ CREATE TABLE tickets (
   writer_epoch {INT} NOT NULL, append_offset {INT} NOT NULL, append_crc32c {INT} NOT NULL,
   file_id TEXT NOT NULL, attachment_id TEXT NOT NULL, outcome TEXT NOT NULL, error_reason TEXT NOT NULL,
   error_message TEXT NOT NULL, creator_id TEXT NOT NULL, create_time {INT} NOT NULL, expire_time {INT} NOT NULL,
-  staged_removed {BOOL} NOT NULL, reserved_bytes {INT} NOT NULL
+  staged_removed {BOOL} NOT NULL, reserved_bytes {INT} NOT NULL, verify_until {INT} NOT NULL
 );
 CREATE INDEX tickets_page ON tickets (workspace_id, create_time, id);
 CREATE INDEX tickets_due ON tickets (state, expire_time);
