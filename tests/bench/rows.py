@@ -104,7 +104,7 @@ class Bench:
             Row("upsert by URL, c=64 / no-op", "calls/s", 0.65, 0.80, self._upsert_at(64, here)),
             Row("upsert by URL, c=1 / no-op", "calls/s", 0.45, 0.55, self._upsert_at(1, here)),
             Row("4 KiB upload, inlined, c=64 / no-op", "calls/s", 0.50, 0.65, self._upload_of(4096)),
-            Row("20 KiB upload, as a file, c=64 / no-op", "calls/s", 0.20, 0.25, self._upload_of(20 * 1024)),
+            Row("40 KiB upload, as a file, c=64 / no-op", "calls/s", 0.20, 0.25, self._upload_of(40 * 1024)),
             Row(f"list page {pages} / page 1, p50", "ms", 1.5, 1.1, lambda: Sample(*listing.measure()), at_most=True),
             Row("ticket, HTTP PUT / same work locally", "MB/s", None, None, self._by_ticket(PUT)),
             Row("ticket, HTTP resumable / same work locally", "MB/s", None, None, self._by_ticket(RESUMABLE)),

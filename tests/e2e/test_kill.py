@@ -102,7 +102,7 @@ class Client:
 
     def _upload(self) -> Deed:
         inline = self.random.random() < 0.6
-        content = self._new_content(0, 16 * KIB) if inline else self._new_content(17 * KIB, 200 * KIB)
+        content = self._new_content(0, 32 * KIB) if inline else self._new_content(33 * KIB, 200 * KIB)
         request_id, name = self._new_id(), self._new_id()
 
         def deed(api: Api) -> None:

@@ -45,7 +45,7 @@ class Limits:
     ack_interval_bytes: int = 8 * MIB
     max_unacked_bytes: int = 32 * MIB
     max_unary_bytes: int = 3 * MIB
-    max_inline_bytes: int = 16 * 1024
+    max_inline_bytes: int = 32 * 1024
     max_queued_bytes: int = 8 * MIB
 
 
