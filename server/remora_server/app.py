@@ -40,7 +40,7 @@ from remora_server.core.tenants import Tenants
 from remora_server.core.tickets import Tickets
 from remora_server.core.uploads import Limits, Pools, Uploads
 from remora_server.gateway.app import Gateway
-from remora_server.rpc.calls import Calls
+from remora_server.rpc.calls import Calls, Traffic
 from remora_server.rpc.server import RpcServer, Rules
 from remora_server.rpc.upload_stream import Pace
 from remora_server.stores.blobs_local import LocalBlobs
@@ -214,7 +214,10 @@ async def _serve(
         wait=ThreadPoolExecutor(1024, "wait"),
     )
     rules = _rules(config, stores, pools)
-    loop_writer = LoopWriter(stores.database, stores.writer) if isinstance(stores.database, Sqlite) else None
+    traffic = Traffic()
+    loop_writer = (
+        LoopWriter(stores.database, stores.writer, traffic.is_single) if isinstance(stores.database, Sqlite) else None
+    )
     calls = Calls(
         loop_writer or stores.writer, stores.writer, readers, pools.wait, Repeats(stores.metadata, stores.clock)
     )
@@ -225,6 +228,7 @@ async def _serve(
         calls,
         readers,
         authenticator,
+        traffic,
         pace=Pace(idle_seconds=config.idle_timeout_seconds, min_bytes_per_second=config.min_rate),
         mode=DedupMode(config.dedup_mode),
         transports=TRANSPORTS,

@@ -32,6 +32,19 @@ class Writer(Protocol):
         ...
 
 
+class Traffic:
+    """How many unary calls are on their way."""
+
+    __slots__ = ("calls",)
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def is_single(self) -> bool:
+        """Tell whether no call but the one that asks is on its way."""
+        return self.calls <= 1
+
+
 async def obtain(making: Awaitable[Result], give_back: Callable[[Result], object]) -> Result:
     """Wait for something that must be given back, and do that here if whoever wants it goes away meanwhile."""
     made = asyncio.ensure_future(making)

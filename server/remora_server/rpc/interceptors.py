@@ -21,7 +21,7 @@ from remora_server.core.access import require_scope
 from remora_server.core.errors import RemoraError, TokenMissingError, invalid
 from remora_server.core.model import Caller
 from remora_server.core.values import replace
-from remora_server.rpc.calls import set_caller
+from remora_server.rpc.calls import Traffic, set_caller
 from remora_server.rpc.errors import internal_status, status_of
 
 log = logging.getLogger(__name__)
@@ -97,8 +97,9 @@ class Gate:
     interceptors would do the same on every call, for more than a third of the time that a small call takes.
     """
 
-    def __init__(self, server: grpc.aio.Server, scopes: dict[str, str], keys: Keys) -> None:
+    def __init__(self, server: grpc.aio.Server, scopes: dict[str, str], keys: Keys, traffic: Traffic) -> None:
         self._server = server
+        self._traffic = traffic
         self._scopes = scopes
         self._keys = keys
 
@@ -132,7 +133,11 @@ class Gate:
         async def unary(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:  # noqa: ANN401 - any message
             answering = self._guarded(handler.unary_unary, request, context, scope)
             del request  # See _guarded.
-            return await answering
+            self._traffic.calls += 1
+            try:
+                return await answering
+            finally:
+                self._traffic.calls -= 1
 
         return grpc.unary_unary_rpc_method_handler(unary, _reader(handler), handler.response_serializer)
 

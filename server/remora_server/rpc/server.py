@@ -41,7 +41,7 @@ from remora_server.core.uploads import Uploads
 from remora_server.rpc.activity import ActivityService, Growth
 from remora_server.rpc.admission import Admission
 from remora_server.rpc.attachments import AttachmentService
-from remora_server.rpc.calls import Calls
+from remora_server.rpc.calls import Calls, Traffic
 from remora_server.rpc.capabilities import CapabilityService
 from remora_server.rpc.files import FileService, Streams
 from remora_server.rpc.interceptors import Gate, Keys, scopes_of, token_of
@@ -134,6 +134,7 @@ class RpcServer:
         calls: Calls,
         readers: Executor,
         keys: Keys,
+        traffic: Traffic,
         *,
         pace: Pace,
         mode: DedupMode,
@@ -148,7 +149,7 @@ class RpcServer:
         self._health = _Health(self.draining)
         self._server = grpc.aio.server(options=OPTIONS)
         # The generated functions ask of a server only what the gate offers.
-        server = cast("grpc.aio.Server", Gate(self._server, scopes_of(SERVICES), keys))
+        server = cast("grpc.aio.Server", Gate(self._server, scopes_of(SERVICES), keys, traffic))
         file_service_pb2_grpc.add_FileServiceServicer_to_server(
             FileService(
                 calls,

@@ -5,23 +5,32 @@ thread a busy loop takes the right away each time, and at 64 callers half of the
 over. A change costs the loop some fifty microseconds. Changes of many rows are handed to the writer's thread by whoever
 makes them; those that find the database locked or fail half-way go there from here. For SQLite only: a statement of
 PostgreSQL waits for the network.
+
+Handing a commit over and hearing of its end costs a lone caller as much as the commit itself. So where a change is all
+that the server does, and the disk answered quickly last time, the loop waits for that one commit.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import sqlite3
 import threading
+import time
 from collections.abc import Callable, Sequence
 from queue import SimpleQueue
 from typing import TypeVar
 
-from remora_server.stores.database_sqlite import Sqlite
+from remora_server.stores.database_sqlite import PRAGMAS, Sqlite
 from remora_server.stores.writer import Job, Writer, run_job
 
 Result = TypeVar("Result")
 
 TURN_CALLS = 64  # Some three milliseconds.
+QUICK_SECONDS = 0.001  # What the loop waits for a commit, where it does.
+HERE_LIMIT = 256  # Commits on the loop between two on the thread, which also takes what they wrote into the database.
+CHECKPOINTS_OFF = "PRAGMA wal_autocheckpoint = 0"
+CHECKPOINTS_ON = f"PRAGMA wal_autocheckpoint = {PRAGMAS['wal_autocheckpoint']}"
 
 log = logging.getLogger(__name__)
 
@@ -29,9 +38,13 @@ log = logging.getLogger(__name__)
 class LoopWriter:
     """Takes changes on one event loop, in the order of their coming."""
 
-    def __init__(self, database: Sqlite, writer: Writer) -> None:
+    def __init__(self, database: Sqlite, writer: Writer, is_alone: Callable[[], bool]) -> None:
+        """Commit on the loop's own thread only while `is_alone` says that nobody else would wait with it."""
         self._database = database
         self._writer = writer
+        self._is_alone = is_alone
+        self._was_quick = False
+        self._committed_here = 0
         self._gathered: list[Job] = []
         self._is_scheduled = False
         self._is_committing = False
@@ -85,16 +98,32 @@ class LoopWriter:
                 database.command("ROLLBACK")
                 self._writer.end_turn()
                 return False
+            changed = connection.total_changes != before
+            here = self._may_commit_here(batch)
+            if here:
+                self._commit(connection)
         except Exception as error:  # noqa: BLE001 - whatever it was, the writer's thread knows how to go on.
             log.debug("a batch of %d goes to the writer (%r)", len(batch), error)
             self._give_up()
             return False
+        if here:
+            self._writer.end_turn()
+            batch[0].settle()
+            if changed:
+                self._writer.tell_listeners()
+        else:
+            self._hand_over(connection, batch, loop, changed=changed)
+        return True
+
+    def _hand_over(
+        self, connection: sqlite3.Connection, batch: Sequence[Job], loop: asyncio.AbstractEventLoop, *, changed: bool
+    ) -> None:
+        """Have the other thread commit what the batch did."""
         self._is_committing = True
-        changed = connection.total_changes != before
 
         def commit() -> None:
             try:
-                connection.commit()
+                self._commit(connection)
             except Exception as error:  # noqa: BLE001 - as above.
                 log.warning("a batch of %d was not committed (%r); the writer tries again", len(batch), error)
                 loop.call_soon_threadsafe(self._failed, batch, loop)
@@ -105,7 +134,21 @@ class LoopWriter:
                     self._writer.tell_listeners()
 
         self._commits.put(commit)
-        return True
+
+    def _may_commit_here(self, batch: Sequence[Job]) -> bool:
+        """Tell whether the loop may wait for this commit; then it is not one that has a checkpoint to make."""
+        may = len(batch) == 1 and self._was_quick and self._committed_here < HERE_LIMIT and self._is_alone()
+        if may and not self._committed_here:
+            self._database.command(CHECKPOINTS_OFF)
+        elif self._committed_here and not may:
+            self._database.command(CHECKPOINTS_ON)
+        self._committed_here = self._committed_here + 1 if may else 0
+        return may
+
+    def _commit(self, connection: sqlite3.Connection) -> None:
+        began = time.perf_counter()
+        connection.commit()
+        self._was_quick = time.perf_counter() - began < QUICK_SECONDS
 
     def _committed(self, batch: Sequence[Job], loop: asyncio.AbstractEventLoop) -> None:
         self._is_committing = False
@@ -130,6 +173,7 @@ class LoopWriter:
             log.warning("the event loop gave up its connection (%r)", error)
             self._database.drop_connection()
             self._is_patient = True
+            self._committed_here = 0
         finally:
             self._writer.end_turn()
 
