@@ -7,6 +7,7 @@ Points at which it is killed, each the first time that it is reached by an uploa
 - blob: the bytes are in their final place, nothing was told to the database
 - row: the rows are written, the transaction is not committed
 - answer: the transaction is committed, the client has not been told
+- sweep: at a step of `gc`, which are counted: each commit and each removal of bytes, before it and after it
 
 Points at which it is held, once if nothing else is said, until the test lets it go on (see `HeldServer`):
 
@@ -16,6 +17,7 @@ Points at which it is held, once if nothing else is said, until the test lets it
 - hold-sync: before staged bytes are made durable
 - hold-verify: before staged bytes are read back
 - hold-blob: when the bytes of an upload with a ticket are in their final place
+- hold-put: when bytes that came in one piece are in their final place
 """
 
 from __future__ import annotations
@@ -42,6 +44,7 @@ from tests.running import RunningServer
 
 ROOT = Path(__file__).parents[1]
 FOLDER = "CRASHING_FOLDER"
+STEP = "CRASHING_STEP"
 CRASHES = ("staged", "put", "blob", "row", "answer")
 
 
@@ -93,8 +96,23 @@ class HeldServer(CrashingServer):
         self._go.write_bytes(b"")
 
 
+def kill_gc(server: RunningServer, step: int) -> bool:
+    """Run `gc` with a grace of an hour on the data of a server, and kill it at a step; False if it ended before."""
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.crashing", "sweep", "gc", "--grace", "1h", "--data", str(server.data)],
+        env={**server.environment, "PYTHONPATH": path, STEP: str(step)},
+        capture_output=True,
+        check=False,
+        text=True,
+    )
+    assert done.returncode in {0, -signal.SIGKILL}, done.stderr
+    return done.returncode != 0
+
+
 POINT = ""
 _times = {"hold-row": 2}
+_steps = 0
 
 
 def _reach(point: str) -> None:
@@ -111,8 +129,28 @@ def _reach(point: str) -> None:
     (folder / "go").read_bytes()
 
 
+def _step() -> None:
+    """Break here, if this is the step."""
+    global _steps  # noqa: PLW0603 - there is one process to kill.
+    _steps += 1
+    if POINT == "sweep" and _steps == int(os.environ[STEP]):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
 class BreakingBlobs(LocalBlobs):
     """Breaks around every step of a blob."""
+
+    def delete(self, location: str) -> None:
+        """Remove a blob, or not."""
+        _step()
+        super().delete(location)
+        _step()
+
+    def discard(self, name: str, *, arrived: bool = False) -> None:
+        """Remove staged bytes, or not."""
+        _step()
+        super().discard(name, arrived=arrived)
+        _step()
 
     def stage(self, name: str, keep_bytes: int, epoch: int = 0) -> Staged:
         """Open staged bytes, later."""
@@ -133,6 +171,7 @@ class BreakingBlobs(LocalBlobs):
             _reach("put")
         location = super().put(name, data)
         _reach("blob")
+        _reach("hold-put")
         return location
 
     def open(self, location: str) -> BlobReader:
@@ -182,9 +221,13 @@ class BreakingConnection(sqlite3.Connection):
     def execute(self, sql: str, *values: Any) -> sqlite3.Cursor:
         """Run a statement, and no more if it was the COMMIT."""
         ends_upload = sql == "COMMIT" and BreakingIntake.armed
+        if sql == "COMMIT":
+            _step()
         if ends_upload:
             _reach("row")
         cursor = super().execute(sql, *values)
+        if sql == "COMMIT":
+            _step()
         if ends_upload:
             _reach("answer")
         return cursor

@@ -144,8 +144,9 @@ class RunningServer:
         return list((self.data / "blobs" / "staging").glob(f"*/{ticket_id}*"))
 
     def blob_files(self) -> list[Path]:
-        """Every file of the blob store, staged ones too."""
-        return [path for path in (self.data / "blobs").rglob("*") if path.is_file()]
+        """Every file of the blob store, staged ones too, without its marker."""
+        folders = [self.data / "blobs" / name for name in ("blobs", "staging")]
+        return [path for folder in folders for path in folder.rglob("*") if path.is_file()]
 
 
 class Api:

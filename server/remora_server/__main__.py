@@ -15,8 +15,13 @@ import uvloop
 from remora_server import app, config, dev
 from remora_server.config import Config, ConfigError
 from remora_server.core import ids
+from remora_server.core.check import FINDINGS
 from remora_server.core.errors import RemoraError
+from remora_server.core.leases import LeaseHeldError
+from remora_server.core.ownership import ForeignBlobsError
+from remora_server.core.sweep import Swept
 from remora_server.core.tenants import DEFAULT_SCOPES
+from remora_server.progress import Progress
 
 DONE, REFUSED, BAD_USAGE, INTERRUPTED = 0, 1, 2, 130
 SECOND = app.SECOND
@@ -42,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Whoever read our output, such as `head`, has seen enough. Python would complain again at its exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
-    except (RemoraError, app.NotMigratedError, OSError) as problem:
+    except (RemoraError, app.NotMigratedError, LeaseHeldError, ForeignBlobsError, OSError) as problem:
         return _refuse(options, str(problem), REFUSED)
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -76,8 +81,13 @@ def _migrate(settings: Config, options: argparse.Namespace) -> int:
 
 def _gc(settings: Config, options: argparse.Namespace) -> int:
     grace = settings.gc_grace_seconds if options.grace is None else options.grace
-    with app.open_stores(settings) as stores:
-        swept = app.sweep_of(stores).sweep(int(grace * SECOND), dry_run=options.dry_run)
+
+    def told(done: Swept) -> None:
+        blobs = done.deleted_blobs + done.orphan_blobs
+        progress.show(lambda: f"{blobs} blobs ({done.deleted_bytes} bytes), {done.purged_files} files so far")
+
+    with app.open_stores(settings) as stores, Progress(sys.stderr) as progress:
+        swept = app.sweep_of(stores).sweep(int(grace * SECOND), dry_run=options.dry_run, told=told)
     report = {name: getattr(swept, name) for name in swept.__slots__}
     would = "would remove" if swept.dry_run else "removed"
     removed = swept.deleted_blobs + swept.orphan_blobs
@@ -91,16 +101,15 @@ def _gc(settings: Config, options: argparse.Namespace) -> int:
 
 
 def _fsck(settings: Config, options: argparse.Namespace) -> int:
-    def progress(done: int, total: int) -> None:
-        if sys.stderr.isatty():
-            print(f"\rchecking {done} of {total} blobs", end="\n" if done == total else "", file=sys.stderr, flush=True)
+    def told(done: int, total: int) -> None:
+        progress.show(lambda: f"checked {done} of {total} blobs")
 
-    with app.open_stores(settings) as stores:
-        checked = app.sweep_of(stores).check(progress)
+    with app.open_stores(settings) as stores, Progress(sys.stderr) as progress:
+        checked = app.check_of(stores).run(told)
     report = checked.report()
     state = "clean" if checked.clean else "not clean"
     lines = [f"{state}: {checked.files} files, {checked.blobs} blobs, {len(checked.orphans)} orphans"]
-    for finding in ("missing", "corrupt", "wrong_size", "orphans", "stale_staged", "dangling_files"):
+    for finding in FINDINGS:
         lines += [f"  {finding}: {json.dumps(one)}" for one in getattr(checked, finding)]
     _say(options, report, "\n".join(lines))
     return DONE if checked.clean else REFUSED
@@ -226,9 +235,12 @@ def _parser() -> argparse.ArgumentParser:
     serving = add(commands, "serve", _serve, "serve until SIGTERM", "remora-server serve --data /srv/remora")
     serving.add_argument("--dev", action="store_true", help="seed a demo workspace, key and issues; not for production")
     add(commands, "migrate", _migrate, "create or upgrade the database", "remora-server migrate --data /srv/remora")
-    gc = add(commands, "gc", _gc, "remove what nothing refers to any more", "remora-server gc --grace 3600 --dry-run")
+    gc = add(commands, "gc", _gc, "remove what nothing refers to any more", "remora-server gc --grace 1h --dry-run")
     gc.add_argument(
-        "--grace", type=float, metavar="SECONDS", help="age below which everything stays (default: REMORA_GC_GRACE)"
+        "--grace",
+        type=config.duration,
+        metavar="TIME",
+        help="age below which everything stays, such as 3600 or 1h (default: REMORA_GC_GRACE)",
     )
     gc.add_argument("--dry-run", action="store_true", help="only tell what would be removed")
     add(commands, "fsck", _fsck, "read and hash every blob, compare both directions", "remora-server fsck --json")
@@ -255,7 +267,9 @@ def _parser() -> argparse.ArgumentParser:
     keying.add_argument("--workspace", required=True, help="id or slug")
     keying.add_argument("--user", required=True, help="whom the key stands for; made if new")
     keying.add_argument("--scopes", default="", help=f"comma list (default: {','.join(DEFAULT_SCOPES)})")
-    keying.add_argument("--expires-in", type=float, metavar="SECONDS", help="life of the key (default: no end)")
+    keying.add_argument(
+        "--expires-in", type=config.duration, metavar="TIME", help="life of the key, such as 30d (default: no end)"
+    )
     listing = add(keys, "list", _keys_list, "list keys, without their text", "remora-server keys list --workspace acme")
     listing.add_argument("--workspace", required=True, help="id or slug")
     revoking = add(keys, "revoke", _keys_revoke, "end a key", "remora-server keys revoke key_01…")

@@ -10,6 +10,7 @@ import logging
 import os
 import secrets
 import signal
+import socket
 import stat
 import time
 from collections.abc import Callable, Iterator
@@ -23,13 +24,16 @@ from remora_server.auth import Authenticator
 from remora_server.config import Config, ConfigError
 from remora_server.core.activity import ActivityLog
 from remora_server.core.attachments import Attachments
+from remora_server.core.check import Check
 from remora_server.core.dedup import DedupMode
 from remora_server.core.deletion import Deletion
 from remora_server.core.files import Files
 from remora_server.core.intake import Intake
 from remora_server.core.issues import Issues
+from remora_server.core.leases import Leases
 from remora_server.core.links import Links
 from remora_server.core.model import Micros
+from remora_server.core.ownership import require_own
 from remora_server.core.pages import Pages
 from remora_server.core.ports import BlobStore, Changes
 from remora_server.core.quota import Quota
@@ -50,6 +54,7 @@ from remora_server.stores.loop_writer import LoopWriter
 from remora_server.stores.metadata import SqlMetadata
 from remora_server.stores.migrations import check, migrate
 from remora_server.stores.writer import Writer
+from remora_server.upkeep import Upkeep
 
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
@@ -119,9 +124,20 @@ def _database(config: Config) -> Database:
     return database
 
 
+def leases_of(stores: Stores) -> Leases:
+    """Return the leases that this process may take, under a name that no other has."""
+    holder = f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(3)}"
+    return Leases(stores.metadata, stores.writer, stores.clock, holder)
+
+
 def sweep_of(stores: Stores) -> Sweep:
-    """Return what `gc` and `fsck` run."""
-    return Sweep(stores.metadata, stores.blobs, stores.writer, stores.clock)
+    """Return what `gc` runs."""
+    return Sweep(stores.metadata, stores.blobs, stores.writer, stores.clock, leases_of(stores))
+
+
+def check_of(stores: Stores) -> Check:
+    """Return what `fsck` runs."""
+    return Check(stores.metadata, stores.blobs)
 
 
 def tenants_of(stores: Stores) -> Tenants:
@@ -191,6 +207,8 @@ async def serve(config: Config, *, dev_mode: bool, on_ready: Callable[[Ready], N
     for signal_number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signal_number, stopping.set)
     with open_stores(config, migrating=True) as stores:
+        # Bytes in a blob store that another database sweeps would be removed as litter.
+        require_own(stores.metadata, stores.blobs)
         seeded = stores.writer.run(lambda: dev.seed(stores.metadata, stores.clock, config.data)) if dev_mode else None
         # A call on the writer may run twice, so the file is written by what it returned, not inside it.
         if seeded is not None:
@@ -256,6 +274,13 @@ async def _serve(
     grpc_port = await rpc.start(f"{host}:{config.grpc_port}")
     http_port = await gateway.start(config.listen, config.http_port)
     stopping_overtaken = asyncio.create_task(_stop_overtaken(rules.uploads, calls))
+    upkeep = Upkeep(
+        sweep_of(stores),
+        leases_of(stores),
+        grace=int(config.gc_grace_seconds * SECOND),
+        interval_seconds=config.gc_interval_seconds,
+    )
+    upkeep.start()
     tune_collector()
     on_ready(Ready(f"{host}:{grpc_port}", f"http://{host}:{http_port}", seeded))
     await stopping.wait()
@@ -263,6 +288,7 @@ async def _serve(
     await rpc.stop(config.drain_timeout_seconds)
     await gateway.stop()
     stopping_overtaken.cancel()
+    await asyncio.to_thread(upkeep.stop)
     for pool in (pools.wait, pools.work, pools.sync, readers):
         await asyncio.to_thread(pool.shutdown)
     if loop_writer is not None:

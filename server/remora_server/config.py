@@ -92,6 +92,14 @@ def _duration(text: str) -> float:
     return float(found[1]) * _DURATION_UNITS[found[2]]
 
 
+def duration(text: str) -> float:
+    """Read a time as the settings do, for the option of a command; return it in seconds."""
+    try:
+        return _duration(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} {error}") from None
+
+
 def _some_duration(text: str) -> float:
     if not (seconds := _duration(text)):
         raise ValueError("must be a time above zero")
@@ -172,6 +180,9 @@ class Config:
     quota_bytes: int = _setting(_size(0), "0", "bytes that one workspace may keep; 0 is no limit")
     ticket_ttl_seconds: float = _setting(_some_duration, "24h", "life of an upload ticket")
     gc_grace_seconds: float = _setting(_duration, "7d", "age below which gc leaves unused contents alone")
+    gc_interval_seconds: float = _setting(
+        _duration, "1h", "time between sweeps that a server makes by itself; 0 is never"
+    )
     idle_timeout_seconds: float = _setting(_some_duration, "60", "silence after which an upload stream is cut off")
     min_rate: int = _setting(_size(0), "1024", "bytes a second below which an upload counts as silent; 0 is never")
     drain_timeout_seconds: float = _setting(_duration, "30", "time that running calls get to end at shutdown")

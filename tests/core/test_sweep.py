@@ -1,21 +1,23 @@
-"""Sweeping and checking."""
+"""Sweeping."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 
 import pytest
 
-from remora_server.core import ids, sweep
-from remora_server.core.intake import Taken
+from remora_server.core import errors, ids, litter, sweep
+from remora_server.core.check import Check
+from remora_server.core.leases import LIFE, LeaseHeldError, Leases
 from remora_server.core.model import Blob, FileSpec, TicketState
+from remora_server.core.ownership import ForeignBlobsError
 from remora_server.core.repeats import LIFETIME
 from remora_server.core.sweep import Swept
 from remora_server.core.tickets import Request
 from remora_server.core.uploads import measure
 from remora_server.stores.metadata import SqlMetadata
+from tests.core.stored import blob_of, names, store, take
 from tests.core.world import DAY, HOUR, World, issue
 
 COUNTS = [name for name in Swept.__dataclass_fields__ if name not in {"dry_run", "grace_seconds"}]
@@ -28,32 +30,9 @@ def world(world: World) -> World:
     return world
 
 
-def store(world: World, name: str, data: bytes) -> str:
-    """Commit bytes to the blob store, without a row."""
-    return world.blobs.put(name, data)
-
-
-def take(world: World, data: bytes) -> Taken:
-    """Make a file whose bytes lie in the blob store."""
-    location = store(world, ids.new_id(ids.BLOB), data)
-    return world.do(world.intake.take, world.jo, FileSpec("a.bin"), measure(data), location=location)
-
-
-def blob_of(world: World, taken: Taken) -> Blob:
-    """Return a file's blob."""
-    blob = world.store.blob(taken.file.blob_id)
-    assert blob is not None
-    return blob
-
-
 def counted(swept: Swept) -> dict[str, int]:
     """Return what a sweep did, without what it did not."""
     return {name: getattr(swept, name) for name in COUNTS if getattr(swept, name)}
-
-
-def names(world: World) -> set[str]:
-    """Return all that lies in the blob store."""
-    return {one.name for one in (*world.blobs.list_blobs(), *world.blobs.list_staged())}
 
 
 def test_nothing_to_do(world: World) -> None:
@@ -167,7 +146,7 @@ def test_a_blob_that_is_taken_up_meanwhile(world: World) -> None:
             return [blob]
 
     world.clock.pass_by(2 * DAY)
-    late = sweep.Sweep(Late(world.database), world.blobs, world.changes, world.clock)
+    late = sweep.Sweep(Late(world.database), world.blobs, world.changes, world.clock, world.leases)
     assert counted(late.sweep(DAY)) == {}
     assert world.files.read_whole(taken.file) == b"x" * 100
 
@@ -182,70 +161,10 @@ def test_a_sweep_that_was_killed(world: World) -> None:
     assert counted(world.sweep.sweep(DAY)) == {"deleted_blobs": 1, "deleted_bytes": 100}
 
 
-class TestCheck:
-    """Reading everything back."""
-
-    def test_clean(self, world: World) -> None:
-        """What is in order is counted, and progress is told."""
-        told: list[tuple[int, int]] = []
-        world.upload(world.jo, b"inline")
-        take(world, b"x" * 100)
-        found = world.sweep.check(lambda done, total: told.append((done, total)))
-        assert found.clean
-        assert (found.files, found.blobs, found.checked_bytes) == (2, 2, 106)
-        assert told == [(1, 2), (2, 2)]
-        assert found.report()["clean"] is True
-
-    def test_damage(self, world: World) -> None:
-        """A flipped byte, a missing blob and a short one are told apart, by name (P07)."""
-        flipped, missing, short, fine = (blob_of(world, take(world, bytes([n]) * 100)) for n in range(4))
-        world.blobs._blobs[flipped.location].data[50] ^= 1
-        world.blobs.delete(missing.location)
-        del world.blobs._blobs[short.location].data[10:]
-        found = world.sweep.check()
-        assert not found.clean
-        assert [one["blob_id"] for one in found.corrupt] == [flipped.id]
-        assert [one["blob_id"] for one in found.missing] == [missing.id]
-        assert [(one["blob_id"], one["actual"]) for one in found.wrong_size] == [(short.id, 10)]
-        assert found.blobs == 4
-        assert fine.id not in str(found.report())
-
-    def test_litter(self, world: World) -> None:
-        """Bytes that nothing names are told, too."""
-        orphan, stale = ids.new_id(ids.BLOB), ids.new_id(ids.TICKET)
-        store(world, orphan, b"orphan")
-        world.blobs.stage(stale, 0).write(b"stale")
-        found = world.sweep.check()
-        assert found.orphans == [{"name": orphan, "size_bytes": 6}]
-        assert found.stale_staged == [{"name": stale, "size_bytes": 5}]
-        assert not found.clean
-
-    def test_inline_bytes_that_are_gone(self, world: World) -> None:
-        """A small blob whose bytes have left the database is missing."""
-        file = world.upload(world.jo, b"inline")
-        world.database.command("DELETE FROM blob_bytes")
-        assert [one["blob_id"] for one in world.sweep.check().missing] == [file.blob_id]
-
-    def test_a_blob_that_goes_meanwhile(self, world: World) -> None:
-        """What a sweep removes while the check runs is none of its findings."""
-        blob = blob_of(world, take(world, b"x" * 100))
-        world.blobs.delete(blob.location)
-        ghost = replace(blob, id=ids.new_id(ids.BLOB))
-
-        class Early(SqlMetadata):
-            """Looked before the blob went."""
-
-            def blobs_after(self, blob_id: str, limit: int) -> Sequence[Blob]:  # noqa: ARG002 - as the store
-                """Return what was there a moment ago."""
-                return [] if blob_id else [ghost]
-
-        early = sweep.Sweep(Early(world.database), world.blobs, world.changes, world.clock)
-        assert early.check().missing == []
-
-
 def test_more_than_one_batch(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """A sweep goes on until nothing is left."""
     monkeypatch.setattr(sweep, "BATCH", 2)
+    monkeypatch.setattr(litter, "BATCH", 2)
     for number in range(5):
         world.do(world.deletion.delete_file, world.jo, world.upload(world.jo, b"%d" % number).id)
         store(world, ids.new_id(ids.BLOB), b"x")
@@ -253,3 +172,117 @@ def test_more_than_one_batch(world: World, monkeypatch: pytest.MonkeyPatch) -> N
     swept = world.sweep.sweep(DAY)
     assert (swept.purged_files, swept.deleted_blobs, swept.orphan_blobs) == (5, 5, 5)
     assert names(world) == set()
+
+
+def test_one_sweep_at_a_time(world: World) -> None:
+    """While another process sweeps, this one does not begin, and says who it is; a dry run may (P08)."""
+    other = Leases(world.store, world.changes, world.clock, "other")
+    with other.held(sweep.LEASE):
+        with pytest.raises(LeaseHeldError, match="other holds"):
+            world.sweep.sweep(0)
+        world.sweep.sweep(0, dry_run=True)
+    world.sweep.sweep(0)
+
+
+def test_a_sweep_that_lost_its_lease(world: World) -> None:
+    """A process that stood still for too long goes no further once another has begun (P08)."""
+    orphans = [store(world, ids.new_id(ids.BLOB), b"x") for _ in range(5)]
+    other = Leases(world.store, world.changes, world.clock, "other")
+
+    def told(done: Swept) -> None:
+        if done.orphan_blobs == 2:
+            world.clock.pass_by(HOUR)
+            other.take(sweep.LEASE)
+
+    world.clock.pass_by(DAY)
+    with pytest.raises(LeaseHeldError):
+        world.sweep.sweep(0, told=told)
+    assert len(names(world)) == len(orphans) - 2
+    with pytest.raises(LeaseHeldError):
+        world.sweep.sweep(0)
+
+
+def test_a_long_sweep_keeps_its_lease(world: World) -> None:
+    """It is renewed between the steps, however long they take together, and given back in the end."""
+    other = Leases(world.store, world.changes, world.clock, "other")
+    for _ in range(5):
+        store(world, ids.new_id(ids.BLOB), b"x")
+
+    def told(_done: Swept) -> None:
+        world.clock.pass_by(LIFE // 2)
+        with pytest.raises(LeaseHeldError):
+            other.take(sweep.LEASE)
+
+    world.clock.pass_by(DAY)
+    assert world.sweep.sweep(0, told=told).orphan_blobs == 5
+    other.take(sweep.LEASE)
+
+
+def test_a_sweep_can_be_ended(world: World) -> None:
+    """What is told may end it; it gives its lease back, and the next sweep does the rest."""
+
+    class EndedError(Exception):
+        """Enough."""
+
+    def told(done: Swept) -> None:
+        if done.orphan_blobs == 1:
+            raise EndedError
+
+    for _ in range(3):
+        store(world, ids.new_id(ids.BLOB), b"x")
+    world.clock.pass_by(DAY)
+    with pytest.raises(EndedError):
+        world.sweep.sweep(0, told=told)
+    assert counted(world.sweep.sweep(0)) == {"orphan_blobs": 2, "deleted_bytes": 2}
+
+
+def test_bytes_that_wait_for_their_row(world: World) -> None:
+    """Bytes that a sweep without grace has met are gone for good: an upload that comes to name them is refused."""
+    data = b"x" * 100
+    location = store(world, ids.new_id(ids.BLOB), data)
+    world.clock.pass_by(HOUR)
+    assert world.sweep.sweep(0).orphan_blobs == 1
+    with pytest.raises(errors.StorageUnavailableError):
+        world.do(world.intake.take, world.jo, FileSpec("a.bin"), measure(data), location=location)
+    assert world.store.counts()["blobs"] == 0
+    world.clock.pass_by(sweep.CONDEMNED_FOR)
+    world.sweep.sweep(0)
+    assert not world.store.is_condemned(location)
+
+
+def test_bytes_whose_row_comes_while_a_sweep_looks(world: World) -> None:
+    """A row that is written between the look and the decision saves its bytes (P08)."""
+    data = b"x" * 100
+    location = store(world, ids.new_id(ids.BLOB), data)
+
+    class Early(SqlMetadata):
+        """Looks before the row is written."""
+
+        looks = 0
+
+        def known_locations(self, locations: Sequence[str]) -> set[str]:
+            """Find nothing at the first look, and let the row be written behind it."""
+            self.looks += 1
+            known = super().known_locations(locations)
+            if self.looks == 1:
+                world.do(world.intake.take, world.jo, FileSpec("a.bin"), measure(data), location=location)
+            return known
+
+    world.clock.pass_by(HOUR)
+    early = sweep.Sweep(Early(world.database), world.blobs, world.changes, world.clock, world.leases)
+    assert counted(early.sweep(0)) == {}
+    assert names(world) == {location}
+
+
+def test_a_foreign_blob_store(world: World, make_world: Callable[..., World]) -> None:
+    """What belongs to another database is no litter, with or without a dry run."""
+    other = make_world()
+    store(other, ids.new_id(ids.BLOB), b"theirs")
+    foreign = sweep.Sweep(world.store, other.blobs, world.changes, world.clock, world.leases)
+    world.clock.pass_by(DAY)
+    for dry_run in (False, True):
+        with pytest.raises(ForeignBlobsError):
+            foreign.sweep(0, dry_run=dry_run)
+    with pytest.raises(ForeignBlobsError):
+        Check(world.store, other.blobs).run()
+    assert len(names(other)) == 1

@@ -10,11 +10,13 @@ from typing import ParamSpec, TypeVar
 from remora_server.core import ids
 from remora_server.core.activity import ActivityLog
 from remora_server.core.attachments import Attachments
+from remora_server.core.check import Check
 from remora_server.core.dedup import DedupMode
 from remora_server.core.deletion import Deletion
 from remora_server.core.files import Files
 from remora_server.core.intake import Intake
 from remora_server.core.issues import Issues
+from remora_server.core.leases import Leases
 from remora_server.core.links import Links
 from remora_server.core.model import Activity, Actor, Caller, File, FileSpec, Subject, Workspace
 from remora_server.core.pages import Pages
@@ -111,7 +113,10 @@ class World:
         self.issues = Issues(self.store, self.log, self.pages, clock)
         self.tenants = Tenants(self.store, clock)
         self.repeats = Repeats(self.store, clock)
-        self.sweep = Sweep(self.store, self.blobs, self.changes, clock)
+        self.leases = Leases(self.store, self.changes, clock, "this")
+        self.sweep = Sweep(self.store, self.blobs, self.changes, clock, self.leases)
+        self.check = Check(self.store, self.blobs)
+        self.blobs.claim(self.store.store_id())
         self.jo, self.kim = self.caller("acme", "Jo"), self.caller("acme", "Kim")
         self.boss = self.caller("acme", "Boss", "admin")
         self.stranger = self.caller("elsewhere", "Jo")

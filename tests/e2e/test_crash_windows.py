@@ -13,7 +13,8 @@ from remora.v1 import activity_service_pb2, capability_service_pb2, upload_ticke
 from remora.v1 import file_service_pb2 as pb
 from remora_server import app
 from remora_server.config import Config
-from remora_server.core.sweep import Checked, Sweep, Swept
+from remora_server.core.check import Checked
+from remora_server.core.sweep import Sweep, Swept
 from remora_server.stores.metadata import SqlMetadata
 from tests.crashing import CrashingServer, HeldServer
 from tests.running import Api, RunningServer, refused, until
@@ -58,7 +59,7 @@ def sweep(server: RunningServer, grace: int) -> Swept:
 def check(server: RunningServer) -> Checked:
     """Do what `fsck` does, without starting a process."""
     with app.open_stores(Config(data=server.data)) as stores:
-        return app.sweep_of(stores).check()
+        return app.check_of(stores).run()
 
 
 def by_unary(api: Api, _ticket_id: str, data: bytes) -> None:
@@ -262,10 +263,29 @@ def test_gc_spares_an_upload_that_is_finished_while_it_looks(held: Callable[[str
 
     with app.open_stores(Config(data=server.data)) as stores:
         late = Late(stores.database)
-        swept = Sweep(late, stores.blobs, stores.writer, stores.clock).sweep(0)
+        swept = Sweep(late, stores.blobs, stores.writer, stores.clock, app.leases_of(stores)).sweep(0)
     assert not late.waiting
     assert swept.orphan_blobs == 0
     assert read(api, call.result().file.id) == data
+
+
+def test_gc_and_an_upload_in_one_piece_never_make_a_row_without_bytes(held: Callable[[str], HeldServer]) -> None:
+    """P08: a sweep without grace may take an upload's bytes before their row; then that upload is told to retry."""
+    server = held("put")
+    api = server.api()
+    data = os.urandom(40 * KIB)
+    request = pb.UploadFileRequest(workspace_id="demo", spec=spec_of(), data=data, request_id=REQUEST_ID)
+    call = api.files.UploadFile.future(request)
+    server.wait_held()
+    assert sweep(server, 0).orphan_blobs == 1
+    server.let_go()
+    with refused(grpc.StatusCode.UNAVAILABLE, "STORAGE_UNAVAILABLE") as refusals:
+        call.result()
+    assert refusals[0].retry.HasField("retry_delay")
+    assert check(server).clean
+    again = api.files.UploadFile(request)
+    assert sweep(server, 0).orphan_blobs == 0
+    assert read(api, again.file.id) == data
 
 
 def test_a_caller_that_leaves_while_its_upload_is_opened_leaves_nothing_open(

@@ -294,3 +294,17 @@ class BlobContract:
         reader = blobs.open(put(blobs, b"a"))
         reader.close()
         reader.close()
+
+    def test_a_store_belongs_to_whoever_claims_it_first(self, blobs: BlobStore) -> None:
+        """Before that to nobody; the marker is none of its contents."""
+        assert blobs.owner() == ""
+        assert blobs.claim("first") == "first"
+        assert blobs.claim("second") == "first"
+        assert blobs.owner() == "first"
+        assert list(blobs.list_blobs()) == list(blobs.list_staged()) == []
+
+    def test_claims_at_once(self, blobs: BlobStore) -> None:
+        """Of many that claim a store at once one gets it, and all hear who."""
+        with ThreadPoolExecutor(16) as pool:
+            owners = set(pool.map(lambda number: blobs.claim(f"{number}"), range(16)))
+        assert owners == {blobs.owner()}

@@ -73,6 +73,9 @@ class Intake:
         attachment_id: str = "",
     ) -> Taken:
         """Record bytes that are durable at `location`, or come as `inline` to be kept with the row."""
+        if location and self._store.is_condemned(location):
+            # A sweep without grace met them before their row, and is removing them. The caller stores them once more.
+            raise errors.StorageUnavailableError
         claim = Checksums(sha256=content.checksums.sha256)
         existing = dedup.find_existing(self._store, self._mode, caller, claim, content.size_bytes)
         # Also where there is a file already: its blob may have no MD5 yet.

@@ -204,6 +204,15 @@ class Ticket:
 
 
 @dataclass(frozen=True, slots=True)
+class Lease:
+    """Who alone may do something, and until when."""
+
+    name: str
+    holder: str
+    expire_time: Micros
+
+
+@dataclass(frozen=True, slots=True)
 class HttpUpload:
     """How to send a ticket's bytes over HTTP; the URL itself is the permission."""
 

@@ -22,6 +22,7 @@ from remora_server.core.model import (
     HttpDownload,
     HttpUpload,
     Issue,
+    Lease,
     Link,
     Micros,
     Project,
@@ -464,6 +465,30 @@ class MetadataStore(Protocol):
         """Forget answers older than a time."""
         ...
 
+    def condemn(self, locations: Sequence[str], time: Micros) -> None:
+        """Note that bytes which no row names are being removed, so that none names them later."""
+        ...
+
+    def is_condemned(self, location: str) -> bool:
+        """Tell whether bytes are being removed, or were."""
+        ...
+
+    def forget_condemned(self, before: Micros) -> int:
+        """Forget what was condemned before a time; return how many."""
+        ...
+
+    def take_lease(self, wanted: Lease, now: Micros) -> Lease:
+        """Take or renew a lease, unless another's has not run out; return the one that holds now."""
+        ...
+
+    def drop_lease(self, name: str, holder: str) -> None:
+        """Give back a lease, if it is this holder's."""
+        ...
+
+    def store_id(self) -> str:
+        """Return the identity that the database got when it was made."""
+        ...
+
     def blobs_after(self, blob_id: str, limit: int) -> Sequence[Blob]:
         """Return blobs by id upwards, for a walk over all of them."""
         ...
@@ -482,6 +507,10 @@ class MetadataStore(Protocol):
 
     def dangling_files(self) -> Sequence[str]:
         """Return ids of files whose blob has no row."""
+        ...
+
+    def files_on_blob(self, blob_id: str) -> Sequence[File]:
+        """Return the files on a blob, deleted ones too, oldest first."""
         ...
 
     def tallies(self) -> Sequence[Tally]:
@@ -656,6 +685,14 @@ class BlobStore(Protocol):
 
     def delete(self, location: str) -> None:
         """Remove a blob, if it is there."""
+        ...
+
+    def owner(self) -> str:
+        """Return the identity of the database that this store belongs to, by its marker; empty if there is none."""
+        ...
+
+    def claim(self, store_id: str) -> str:
+        """Leave a marker for this database, unless there is one; return whom the store belongs to now."""
         ...
 
     def list_blobs(self) -> Iterator[Stored]:

@@ -1,14 +1,17 @@
 """Blobs as files of a local directory: `staging/` while they grow, `blobs/` after.
 
 Names are ids that core made; anything else is refused, so no path is ever derived from what a caller sent. Every rename
-here ends with a sync of the directories, which is what makes it durable. Several servers may share the directory.
+here ends with a sync of the directories, which is what makes it durable. Several servers may share the directory;
+`store-id` in it says which database they belong to.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import secrets
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from weakref import WeakValueDictionary
 
@@ -21,12 +24,14 @@ from remora_server.stores.staging import Staging
 
 LOCATION = re.compile(r"([^.]*)(?:\.([1-9][0-9]*))?")
 NANOS_IN_A_MICRO = 1000
+MARKER = "store-id"
 
 
 class LocalBlobs:
     """A blob store in the directory `root`, which is made if it is missing."""
 
     def __init__(self, root: Path) -> None:
+        self._marker = root / MARKER
         self._writers: WeakValueDictionary[str, StagedFile] = WeakValueDictionary()
         with os_errors():
             make_folder(root)
@@ -111,6 +116,32 @@ class LocalBlobs:
         """Remove a blob, if it is there."""
         with os_errors():
             self._blob_path(location).unlink(missing_ok=True)
+
+    def owner(self) -> str:
+        """Return the identity of the database that this store belongs to, by its marker; empty if there is none."""
+        with os_errors():
+            try:
+                return self._marker.read_text().strip()
+            except FileNotFoundError:
+                return ""
+
+    def claim(self, store_id: str) -> str:
+        """Leave a marker for this database, unless there is one; return whom the store belongs to now."""
+        draft = self._marker.with_name(f".{MARKER}.{secrets.token_hex(4)}")
+        with os_errors():
+            descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            try:
+                with os.fdopen(descriptor, "w") as file:
+                    file.write(f"{store_id}\n")
+                    file.flush()
+                    os.fsync(file.fileno())
+                # Linked into place: of several that claim it at once, all read the first one's, and read it whole.
+                with suppress(FileExistsError):
+                    self._marker.hardlink_to(draft)
+            finally:
+                draft.unlink()
+            sync_folder(self._marker.parent)
+        return self.owner()
 
     def list_blobs(self) -> Iterator[Stored]:
         """Walk over everything committed."""

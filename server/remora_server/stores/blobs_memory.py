@@ -19,6 +19,7 @@ class MemoryBlobs:
         self._staged: dict[str, _Bytes] = {}
         self._blobs: dict[str, _Bytes] = {}
         self._epochs: dict[str, int] = {}
+        self._owner = ""
 
     def stage(self, name: str, keep_bytes: int, epoch: int = 0) -> Staged:
         """Open staged bytes for appending after the first `keep_bytes`; what lies behind them is dropped.
@@ -83,6 +84,16 @@ class MemoryBlobs:
         """Remove a blob, if it is there."""
         with self._lock:
             self._blobs.pop(location, None)
+
+    def owner(self) -> str:
+        """Return the identity of the database that this store belongs to; empty if it was not claimed."""
+        return self._owner
+
+    def claim(self, store_id: str) -> str:
+        """Note the database that this store belongs to, unless there is one; return which it is now."""
+        with self._lock:
+            self._owner = self._owner or store_id
+        return self._owner
 
     def list_blobs(self) -> Iterator[Stored]:
         """Walk over everything committed."""

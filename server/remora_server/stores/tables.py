@@ -259,6 +259,27 @@ class UploadSessions(peewee.Model):
         table_name = "upload_sessions"
 
 
+class Condemned(peewee.Model):
+    """Where bytes without a row lay that a sweep removes; none may name them any more."""
+
+    location = TextField(primary_key=True)
+    condemn_time = BigIntegerField()
+
+    class Meta:
+        table_name = "condemned"
+
+
+class Leases(peewee.Model):
+    """What one process at a time may do, and until when."""
+
+    name = TextField(primary_key=True)
+    holder = TextField()
+    expire_time = BigIntegerField()
+
+    class Meta:
+        table_name = "leases"
+
+
 class Links(peewee.Model):
     """Plain references from subjects to URLs."""
 
@@ -327,6 +348,8 @@ ALL: tuple[type[peewee.Model], ...] = (
     Attachments,
     Tickets,
     UploadSessions,
+    Condemned,
+    Leases,
     Links,
     Activities,
     Repeats,

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from remora_server.core.model import (
     Blob,
     FileState,
+    Lease,
     TicketState,
 )
 from remora_server.core.ports import (
     AttachmentQuery,
+    Changes,
     MetadataStore,
 )
-from tests.stores.samples import NOW, Tenant, subject
+from tests.stores.samples import NOW, Tenant, at_once, subject
 
 
 class SweepContract:
@@ -114,6 +117,50 @@ class SweepContract:
         assert store.known_locations([*known, "upl_none"]) == set(known)
         assert store.known_locations([]) == store.open_tickets_among([]) == set()
         assert store.known_locations([f"upl_{n}" for n in range(2000)]) == set()
+
+    def test_condemned(self, store: MetadataStore) -> None:
+        """What was condemned stays so until it is forgotten; condemning it again changes nothing."""
+        store.condemn(["blb_1", "blb_2"], NOW)
+        store.condemn(["blb_2", "blb_3"], NOW + 5)
+        store.condemn([], NOW)
+        assert [store.is_condemned(f"blb_{n}") for n in range(5)] == [False, True, True, True, False]
+        assert store.forget_condemned(NOW) == 0
+        assert store.forget_condemned(NOW + 1) == 2
+        assert [store.is_condemned(f"blb_{n}") for n in range(5)] == [False, False, False, True, False]
+
+    def test_leases(self, store: MetadataStore) -> None:
+        """One holder at a time, until the lease runs out or is given back; renewing is taking again."""
+        mine, theirs = Lease("a", "me", NOW + 10), Lease("a", "them", NOW + 20)
+        assert store.take_lease(mine, NOW) == mine
+        assert store.take_lease(theirs, NOW + 9) == mine
+        longer = replace(mine, expire_time=NOW + 15)
+        assert store.take_lease(longer, NOW + 9) == longer
+        assert store.take_lease(theirs, NOW + 14) == longer
+        assert store.take_lease(replace(theirs, name="b"), NOW).holder == "them"
+        assert store.take_lease(theirs, NOW + 15) == theirs
+        store.drop_lease("a", "me")
+        assert store.take_lease(longer, NOW + 16) == theirs
+        store.drop_lease("a", "them")
+        assert store.take_lease(mine, NOW) == mine
+
+    def test_leases_at_once(self, store: MetadataStore, changes: Changes) -> None:
+        """Of 64 that want one lease one gets it, and all hear who."""
+        wanted = [Lease("a", f"holder {number}", NOW + 10) for number in range(64)]
+        got = at_once(64, lambda number: changes.run(lambda: store.take_lease(wanted[number], NOW)))
+        assert len(set(got)) == 1
+
+    def test_identity(self, store: MetadataStore) -> None:
+        """A database says who it is, always the same."""
+        assert len(store.store_id()) == 32
+        assert store.store_id() == store.store_id()
+
+    def test_files_on_a_blob(self, store: MetadataStore, acme: Tenant) -> None:
+        """All are found, deleted ones too, and no others."""
+        one = acme.stored_file(store, b"a")
+        two = acme.stored_file(store, b"a", name="b", state=FileState.DELETED, delete_time=NOW)
+        acme.stored_file(store, b"b")
+        assert store.files_on_blob(one.blob_id) == [one, two]
+        assert store.files_on_blob("blb_none") == []
 
     def test_counts(self, store: MetadataStore, acme: Tenant) -> None:
         """Rows are counted by noun."""

@@ -6,6 +6,7 @@ from remora_server.stores.metadata.activity import ActivityRows
 from remora_server.stores.metadata.attachments import AttachmentRows
 from remora_server.stores.metadata.blobs import BlobRows
 from remora_server.stores.metadata.issues import IssueRows
+from remora_server.stores.metadata.leases import LeaseRows
 from remora_server.stores.metadata.links import LinkRows
 from remora_server.stores.metadata.quota import QuotaRows
 from remora_server.stores.metadata.repeats import RepeatRows
@@ -24,6 +25,7 @@ class SqlMetadata(
     QuotaRows,
     SessionRows,
     Sweep,
+    LeaseRows,
     LinkRows,
     ActivityRows,
     RepeatRows,

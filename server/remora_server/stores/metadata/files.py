@@ -145,6 +145,12 @@ class FileRows(Rows):
         """Write all mutable fields."""
         self._db.change(UPDATE_FILE, *_mutable(changed), changed.id)
 
+    def files_on_blob(self, blob_id: str) -> Sequence[File]:
+        """Return the files on a blob, deleted ones too, oldest first."""
+        rows = self._db.select(Files.select(*FILE).where(Files.blob_id == blob_id).order_by(Files.id))
+        self._actors.prepare(row[FILE_CREATOR] for row in rows)
+        return [file_from(row, self._actors) for row in rows]
+
     def list_files(self, query: FileQuery, after: Position | None, limit: int) -> Sequence[File]:
         """Return files by (create_time, id) downwards."""
         tests = _tests(query)

@@ -8,11 +8,11 @@ import peewee
 
 from remora_server.core.model import OPEN_STATES, Blob, Micros, Ticket, TicketState
 from remora_server.stores import tables
-from remora_server.stores.kept import Query, Slot, kept
+from remora_server.stores.kept import Query, Slot, kept, kept_insert
 from remora_server.stores.metadata.blobs import BLOB, blob_from
 from remora_server.stores.metadata.rows import portions
 from remora_server.stores.metadata.tickets import TICKET, TicketRows
-from remora_server.stores.tables import Attachments, Blobs, Files, StoreInfo, Tickets
+from remora_server.stores.tables import Attachments, Blobs, Condemned, Files, StoreInfo, Tickets
 
 OPEN = [state.value for state in OPEN_STATES]
 CLOSED = [state.value for state in TicketState if state not in OPEN_STATES]
@@ -30,6 +30,14 @@ COUNTED = {
     "activities": tables.Activities,
     "repeats": tables.Repeats,
 }
+
+
+ADD_CONDEMNED = kept_insert(Condemned, (Condemned.location, Condemned.condemn_time), or_nothing=True)
+
+
+@kept
+def _condemned(location: Slot) -> Query:
+    return Condemned.select(Condemned.condemn_time).where(Condemned.location == location)
 
 
 @kept
@@ -101,6 +109,19 @@ class Sweep(TicketRows):
     def delete_blob_if_unreferenced(self, blob_id: str) -> bool:
         """Remove a blob's row unless a file names it by now."""
         return self._db.change(_delete_if_unreferenced, blob_id) > 0
+
+    def condemn(self, locations: Sequence[str], time: Micros) -> None:
+        """Note that bytes which no row names are being removed, so that none names them later."""
+        for location in locations:
+            self._db.change(ADD_CONDEMNED, location, time)
+
+    def is_condemned(self, location: str) -> bool:
+        """Tell whether bytes are being removed, or were."""
+        return self._db.row(_condemned, location) is not None
+
+    def forget_condemned(self, before: Micros) -> int:
+        """Forget what was condemned before a time; return how many."""
+        return self._db.execute(Condemned.delete().where(Condemned.condemn_time < before))
 
     def blobs_after(self, blob_id: str, limit: int) -> Sequence[Blob]:
         """Return blobs by id upwards, for a walk over all of them."""

@@ -105,6 +105,12 @@ CREATE TABLE upload_sessions (
   sent_bytes {INT} NOT NULL, tail {BYTES} NOT NULL, location TEXT NOT NULL, create_time {INT} NOT NULL,
   update_time {INT} NOT NULL
 );
+CREATE TABLE condemned (
+  location TEXT NOT NULL PRIMARY KEY, condemn_time {INT} NOT NULL
+);
+CREATE TABLE leases (
+  name TEXT NOT NULL PRIMARY KEY, holder TEXT NOT NULL, expire_time {INT} NOT NULL
+);
 CREATE TABLE links (
   id TEXT NOT NULL PRIMARY KEY, workspace_id TEXT NOT NULL, subject_type TEXT NOT NULL,
   subject_id TEXT NOT NULL, subject_key TEXT NOT NULL, url TEXT NOT NULL, normalized_url TEXT NOT NULL,

@@ -1,0 +1,137 @@
+"""Checking."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from remora_server.core import errors, ids
+from remora_server.core.check import FINDINGS, Check, Checked
+from remora_server.core.model import Blob
+from remora_server.core.ports import BlobReader
+from remora_server.stores.blobs_memory import MemoryBlobs
+from remora_server.stores.metadata import SqlMetadata
+from tests.core.stored import blob_of, store, take
+from tests.core.world import World
+
+
+def test_clean(world: World) -> None:
+    """What is in order is counted, and progress is told."""
+    told: list[tuple[int, int]] = []
+    world.upload(world.jo, b"inline")
+    take(world, b"x" * 100)
+    found = world.check.run(lambda done, total: told.append((done, total)))
+    assert found.clean
+    assert (found.files, found.blobs, found.checked_bytes) == (2, 2, 106)
+    assert told == [(1, 2), (2, 2)]
+    assert found.report()["clean"] is True
+
+
+def test_damage(world: World) -> None:
+    """A flipped byte, a missing blob and a short one are told apart, by name (P07)."""
+    flipped, missing, short, fine = (blob_of(world, take(world, bytes([n]) * 100)) for n in range(4))
+    world.blobs._blobs[flipped.location].data[50] ^= 1
+    world.blobs.delete(missing.location)
+    del world.blobs._blobs[short.location].data[10:]
+    found = world.check.run()
+    assert not found.clean
+    assert [one["blob_id"] for one in found.corrupt] == [flipped.id]
+    assert [one["blob_id"] for one in found.missing] == [missing.id]
+    assert [(one["blob_id"], one["actual"]) for one in found.wrong_size] == [(short.id, 10)]
+    assert found.blobs == 4
+    assert fine.id not in str(found.report())
+
+
+def test_litter(world: World) -> None:
+    """Bytes that nothing names are told, too."""
+    orphan, stale = ids.new_id(ids.BLOB), ids.new_id(ids.TICKET)
+    store(world, orphan, b"orphan")
+    world.blobs.stage(stale, 0).write(b"stale")
+    found = world.check.run()
+    assert found.orphans == [{"name": orphan, "size_bytes": 6}]
+    assert found.stale_staged == [{"name": stale, "size_bytes": 5}]
+    assert not found.clean
+
+
+def test_inline_bytes_that_are_gone(world: World) -> None:
+    """A small blob whose bytes have left the database is missing."""
+    file = world.upload(world.jo, b"inline")
+    world.database.command("DELETE FROM blob_bytes")
+    assert [one["blob_id"] for one in world.check.run().missing] == [file.blob_id]
+
+
+def test_a_blob_that_goes_meanwhile(world: World) -> None:
+    """What a sweep removes while the check runs is none of its findings."""
+    blob = blob_of(world, take(world, b"x" * 100))
+    world.blobs.delete(blob.location)
+    ghost = replace(blob, id=ids.new_id(ids.BLOB))
+
+    class Early(SqlMetadata):
+        """Looked before the blob went."""
+
+        def blobs_after(self, blob_id: str, limit: int) -> Sequence[Blob]:  # noqa: ARG002 - as the store
+            """Return what was there a moment ago."""
+            return [] if blob_id else [ghost]
+
+    assert Check(Early(world.database), world.blobs).run().missing == []
+
+
+def test_the_files_on_a_bad_blob(world: World) -> None:
+    """They are named, of whomever they are, since it is they that can't be read (P07)."""
+    first = take(world, b"x" * 100)
+    second = take(world, b"x" * 100, world.kim)
+    blob = blob_of(world, first)
+    world.blobs._blobs[blob.location].data[50] ^= 1
+    (found,) = world.check.run().corrupt
+    assert found["files"] == [{"file_id": one.file.id, "name": "a.bin"} for one in (first, second)]
+    assert found["workspace_id"] == world.jo.workspace_id
+
+
+def test_a_blob_that_can_not_be_read(world: World) -> None:
+    """It is neither missing nor proved, and the check goes on to the others."""
+    unreadable, corrupt = (blob_of(world, take(world, bytes([n]) * 100)) for n in range(2))
+    world.blobs._blobs[corrupt.location].data[50] ^= 1
+
+    class Failing(MemoryBlobs):
+        """Has a bad sector."""
+
+        def open(self, location: str) -> BlobReader:
+            """Open a blob, but one."""
+            if location == unreadable.location:
+                raise errors.StorageUnavailableError
+            return super().open(location)
+
+    failing = Failing()
+    failing._blobs, failing._owner = world.blobs._blobs, world.blobs._owner
+    found = Check(world.store, failing).run()
+    assert [one["blob_id"] for one in found.unreadable] == [unreadable.id]
+    assert [one["blob_id"] for one in found.corrupt] == [corrupt.id]
+    assert not found.missing
+
+
+def test_counters_that_are_wrong(world: World) -> None:
+    """A quota's counters are compared with the rows that they stand for."""
+    world.upload(world.jo, b"inline")
+    assert world.check.run().clean
+    world.do(world.store.charge, world.jo.workspace_id, 1, 0)
+    found = world.check.run()
+    assert found.quotas == [
+        {
+            "workspace_id": world.jo.workspace_id,
+            "used_bytes": 7,
+            "file_bytes": 6,
+            "reserved_bytes": 0,
+            "ticket_bytes": 0,
+        }
+    ]
+    assert not found.clean
+
+
+def test_every_finding_counts() -> None:
+    """Whatever there is a list for is printed, and is not clean."""
+    lists = {name for name, value in Checked().report().items() if isinstance(value, list)}
+    assert lists == set(FINDINGS)
+    for name in FINDINGS:
+        found = Checked()
+        getattr(found, name).append("x")
+        assert not found.clean

@@ -1,0 +1,75 @@
+"""Which database a blob store belongs to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from remora_server.core import ids
+from remora_server.core.model import FileSpec
+from remora_server.core.ownership import ForeignBlobsError, require_own
+from remora_server.core.tickets import Request
+from remora_server.stores.blobs_memory import MemoryBlobs
+from tests.core.stored import store, take
+from tests.core.world import World
+
+
+@pytest.fixture
+def bare(world: World) -> World:
+    """Make a world whose blob store has no marker."""
+    world.blobs._owner = ""
+    return world
+
+
+def test_an_empty_one_becomes_ones_own(bare: World, make_world: Callable[..., World]) -> None:
+    """From then on it is nobody else's, however little is in it."""
+    require_own(bare.store, bare.blobs)
+    assert bare.blobs.owner() == bare.store.store_id()
+    require_own(bare.store, bare.blobs)
+    with pytest.raises(ForeignBlobsError, match="belongs to another database"):
+        require_own(make_world().store, bare.blobs)
+
+
+def test_contents_that_nobody_knows(bare: World) -> None:
+    """A database that knows nothing of what is there, as a new one does not, does not take it over."""
+    store(bare, ids.new_id(ids.BLOB), b"theirs")
+    with pytest.raises(ForeignBlobsError, match="knows nothing of"):
+        require_own(bare.store, bare.blobs)
+    assert bare.blobs.owner() == ""
+
+
+def test_staged_bytes_that_nobody_knows(bare: World) -> None:
+    """Nor does it take over what is on its way in."""
+    bare.blobs.stage(ids.new_id(ids.TICKET), 0).write(b"theirs")
+    with pytest.raises(ForeignBlobsError):
+        require_own(bare.store, bare.blobs)
+
+
+@pytest.mark.parametrize("staged", [True, False])
+def test_contents_that_were_restored_without_the_marker(bare: World, *, staged: bool) -> None:
+    """Whoever knows some of them owns them, whatever litter lies beside."""
+    if staged:
+        issued = bare.do(bare.tickets.issue, bare.jo, Request("acme", FileSpec("a")))
+        assert issued.ticket is not None
+        bare.blobs.stage(issued.ticket.id, 0).write(b"half")
+    else:
+        take(bare, b"x" * 100)
+    store(bare, ids.new_id(ids.BLOB), b"orphan")
+    require_own(bare.store, bare.blobs)
+    assert bare.blobs.owner() == bare.store.store_id()
+
+
+def test_two_that_claim_at_once(bare: World) -> None:
+    """Only one gets it; the other is refused."""
+
+    class Faster(MemoryBlobs):
+        """Somebody else claims it just before."""
+
+        def claim(self, store_id: str) -> str:
+            """Claim too late."""
+            super().claim("another")
+            return super().claim(store_id)
+
+    with pytest.raises(ForeignBlobsError, match="says another"):
+        require_own(bare.store, Faster())
