@@ -28,7 +28,8 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -215,22 +216,32 @@ class BreakingIntake(Intake):
         return taken
 
 
+@contextmanager
+def _around_commit() -> Iterator[None]:
+    """Break before or after a commit, if it ends an upload or is a step of gc."""
+    _step()
+    if BreakingIntake.armed:
+        _reach("row")
+    yield
+    _step()
+    if BreakingIntake.armed:
+        _reach("answer")
+
+
 class BreakingConnection(sqlite3.Connection):
     """Breaks before or after the commit of an upload's rows."""
 
     def execute(self, sql: str, *values: Any) -> sqlite3.Cursor:
         """Run a statement, and no more if it was the COMMIT."""
-        ends_upload = sql == "COMMIT" and BreakingIntake.armed
-        if sql == "COMMIT":
-            _step()
-        if ends_upload:
-            _reach("row")
-        cursor = super().execute(sql, *values)
-        if sql == "COMMIT":
-            _step()
-        if ends_upload:
-            _reach("answer")
-        return cursor
+        if sql != "COMMIT":
+            return super().execute(sql, *values)
+        with _around_commit():
+            return super().execute(sql, *values)
+
+    def commit(self) -> None:
+        """Commit, and no more: the event loop's changes are committed this way."""
+        with _around_commit():
+            super().commit()
 
 
 class BreakingSqlite(Sqlite):
