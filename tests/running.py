@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,7 @@ class RunningServer:
         self.options = options
         self.environment = {**_clean_environment(), **(environment or {})}
         self.ready: dict[str, Any] = {}
+        self.rest_of_output = ""
         self._process: subprocess.Popen[str] | None = None
 
     def start(self, *, grpc_port: int = 0) -> RunningServer:
@@ -103,7 +104,9 @@ class RunningServer:
         assert self._process is not None
         code = self._process.wait(seconds)
         assert self._process.stdout is not None
-        self._process.stdout.close()
+        if not self._process.stdout.closed:
+            self.rest_of_output = self._process.stdout.read()
+            self._process.stdout.close()
         return code
 
     def restart(self) -> RunningServer:
@@ -152,9 +155,9 @@ class RunningServer:
 class Api:
     """Stubs of every service over one channel, with a key on each call."""
 
-    def __init__(self, address: str, key: str) -> None:
+    def __init__(self, address: str, key: str, options: Sequence[tuple[str, Any]] = ()) -> None:
         metadata: tuple[tuple[str, str], ...] = (("authorization", f"Bearer {key}"),) if key else ()
-        self.channel: grpc.Channel = grpc.intercept_channel(grpc.insecure_channel(address), _Signed(metadata))
+        self.channel: grpc.Channel = grpc.intercept_channel(grpc.insecure_channel(address, options), _Signed(metadata))
         self.tickets = upload_ticket_service_pb2_grpc.UploadTicketServiceStub(self.channel)
         self.files = file_service_pb2_grpc.FileServiceStub(self.channel)
         self.attachments = attachment_service_pb2_grpc.AttachmentServiceStub(self.channel)

@@ -171,7 +171,6 @@ def test_names_of_others_are_left_alone() -> None:
     ("name", "text"),
     [
         ("REMORA_BLOBS", "gs://bucket/prefix"),
-        ("REMORA_WORKERS", "2"),
         ("REMORA_TLS_CERT", "cert.pem"),
         ("REMORA_TLS_KEY", "key.pem"),
         ("REMORA_TLS_CLIENT_CA", "ca.pem"),

@@ -22,6 +22,7 @@ from remora_server.core.ownership import ForeignBlobsError
 from remora_server.core.sweep import Swept
 from remora_server.core.tenants import DEFAULT_SCOPES
 from remora_server.progress import Progress
+from remora_server.workers import Parent
 
 DONE, REFUSED, BAD_USAGE, INTERRUPTED = 0, 1, 2, 130
 SECOND = app.SECOND
@@ -37,7 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         settings = config.load(os.environ, options)
         logging.basicConfig(
-            level=settings.log.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
+            level=settings.log.upper(),
+            format=f"%(asctime)s {'%(process)d ' if settings.workers > 1 else ''}%(levelname)s %(name)s: %(message)s",
+            stream=sys.stderr,
         )
         command: Command = options.command
         return command(settings, options)
@@ -54,7 +57,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _serve(settings: Config, options: argparse.Namespace) -> int:
-    app.tune_allocator()
+    app.raise_file_limit()
+    if options.as_worker is not None:
+        parent = Parent(options.as_worker)
+        return _serve_here(settings, options, lambda _: parent.tell_ready(), is_worker=True)
 
     def on_ready(ready: app.Ready) -> None:
         seeded = ready.seeded
@@ -67,7 +73,19 @@ def _serve(settings: Config, options: argparse.Namespace) -> int:
         else:
             print(_banner(settings, ready), flush=True)
 
-    uvloop.run(app.serve(settings, dev_mode=options.dev, on_ready=on_ready))
+    if settings.workers == 1:
+        return _serve_here(settings, options, on_ready, is_worker=False)
+    seeded = app.prepare(settings, dev_mode=options.dev)
+    # As this process was started, whichever way that was.
+    command = [sys.executable, *sys.orig_argv[1 : len(sys.orig_argv) - len(sys.argv) + 1], *sys.argv[1:]]
+    return uvloop.run(app.supervise(settings, command, seeded, on_ready))
+
+
+def _serve_here(
+    settings: Config, options: argparse.Namespace, on_ready: Callable[[app.Ready], None], *, is_worker: bool
+) -> int:
+    app.tune_allocator()
+    uvloop.run(app.serve(settings, dev_mode=options.dev, on_ready=on_ready, is_worker=is_worker))
     return DONE
 
 
@@ -234,6 +252,7 @@ def _parser() -> argparse.ArgumentParser:
 
     serving = add(commands, "serve", _serve, "serve until SIGTERM", "remora-server serve --data /srv/remora")
     serving.add_argument("--dev", action="store_true", help="seed a demo workspace, key and issues; not for production")
+    serving.add_argument("--as-worker", type=int, help=argparse.SUPPRESS)  # What our own parent process tells us.
     add(commands, "migrate", _migrate, "create or upgrade the database", "remora-server migrate --data /srv/remora")
     gc = add(commands, "gc", _gc, "remove what nothing refers to any more", "remora-server gc --grace 1h --dry-run")
     gc.add_argument(

@@ -8,18 +8,19 @@ import ctypes
 import gc
 import logging
 import os
+import resource
 import secrets
 import signal
 import socket
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from remora_server import dev
+from remora_server import dev, workers
 from remora_server.auth import Authenticator
 from remora_server.config import Config, ConfigError
 from remora_server.core.activity import ActivityLog
@@ -64,6 +65,7 @@ KEY_BYTES = 32
 READ_THREADS = 8
 CONNECT_SECONDS = 10.0  # A database that starts together with the server may take as long.
 OVERTAKEN_SECONDS = 1.0
+MOST_FILES = 1024 * 1024
 TRANSPORTS = ("GRPC",)
 
 
@@ -184,6 +186,15 @@ def tune_allocator() -> None:
         libc.mallopt(m_trim_threshold, 256 * 1024 * 1024)
 
 
+def raise_file_limit() -> None:
+    """Take as many open files as the system lets us have: a stream holds three, and the usual limit is 1024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 def tune_collector() -> None:
     """Look for garbage cycles less often: a call makes hundreds of objects and no cycles."""
     gc.collect()
@@ -200,20 +211,52 @@ class Ready:
     seeded: dev.Seeded | None
 
 
-async def serve(config: Config, *, dev_mode: bool, on_ready: Callable[[Ready], None]) -> None:
+def prepare(config: Config, *, dev_mode: bool) -> dev.Seeded | None:
+    """Do what is done once before several workers serve; return what development mode seeded."""
+    with open_stores(config, migrating=True) as stores:
+        require_own(stores.metadata, stores.blobs)
+        signing_key(config)
+        return _seed(config, stores) if dev_mode else None
+
+
+async def supervise(
+    config: Config, command: Sequence[str], seeded: dev.Seeded | None, on_ready: Callable[[Ready], None]
+) -> int:
+    """Have several workers serve until SIGTERM or SIGINT; return the exit code."""
+    with contextlib.ExitStack() as holding:
+        ports = []
+        for name, port in (("gRPC", config.grpc_port), ("HTTP", config.http_port)):
+            try:
+                held = holding.enter_context(workers.reserve(config.listen, port))
+            except OSError as problem:
+                raise OSError(
+                    f"can't listen on {config.listen}:{port} for {name}: {problem.strerror}; "
+                    f"choose another with --{name.lower()}-port."
+                ) from problem
+            ports.append(int(held.getsockname()[1]))
+        where = ["--grpc-port", str(ports[0]), "--http-port", str(ports[1]), "--as-worker"]
+        group = workers.Workers([*command, *where], config.workers, config.drain_timeout_seconds)
+        return await group.run(lambda: on_ready(_ready(config, ports[0], ports[1], seeded)))
+
+
+async def serve(config: Config, *, dev_mode: bool, on_ready: Callable[[Ready], None], is_worker: bool = False) -> None:
     """Serve until SIGTERM or SIGINT, then drain."""
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for signal_number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signal_number, stopping.set)
-    with open_stores(config, migrating=True) as stores:
+    with open_stores(config, migrating=not is_worker) as stores:
         # Bytes in a blob store that another database sweeps would be removed as litter.
         require_own(stores.metadata, stores.blobs)
-        seeded = stores.writer.run(lambda: dev.seed(stores.metadata, stores.clock, config.data)) if dev_mode else None
-        # A call on the writer may run twice, so the file is written by what it returned, not inside it.
-        if seeded is not None:
-            dev.keep(config.data, seeded)
-        await _serve(config, stores, seeded, stopping, on_ready)
+        seeded = _seed(config, stores) if dev_mode and not is_worker else None
+        await _serve(config, stores, seeded, stopping, on_ready, share_ports=is_worker)
+
+
+def _seed(config: Config, stores: Stores) -> dev.Seeded:
+    seeded = stores.writer.run(lambda: dev.seed(stores.metadata, stores.clock, config.data))
+    # A call on the writer may run twice, so the file is written by what it returned, not inside it.
+    dev.keep(config.data, seeded)
+    return seeded
 
 
 async def _serve(
@@ -222,6 +265,8 @@ async def _serve(
     seeded: dev.Seeded | None,
     stopping: asyncio.Event,
     on_ready: Callable[[Ready], None],
+    *,
+    share_ports: bool,
 ) -> None:
     cores = os.cpu_count() or 1
     readers = ThreadPoolExecutor(READ_THREADS, "reader")
@@ -250,6 +295,7 @@ async def _serve(
         pace=Pace(idle_seconds=config.idle_timeout_seconds, min_bytes_per_second=config.min_rate),
         mode=DedupMode(config.dedup_mode),
         transports=TRANSPORTS,
+        share_port=share_ports,
     )
     loop = asyncio.get_running_loop()
 
@@ -270,9 +316,8 @@ async def _serve(
         return True
 
     gateway = Gateway(is_well)
-    host = f"[{config.listen}]" if ":" in config.listen else config.listen
-    grpc_port = await rpc.start(f"{host}:{config.grpc_port}")
-    http_port = await gateway.start(config.listen, config.http_port)
+    grpc_port = await rpc.start(f"{_host(config)}:{config.grpc_port}")
+    http_port = await gateway.start(config.listen, config.http_port, share_port=share_ports)
     stopping_overtaken = asyncio.create_task(_stop_overtaken(rules.uploads, calls))
     upkeep = Upkeep(
         sweep_of(stores),
@@ -282,7 +327,7 @@ async def _serve(
     )
     upkeep.start()
     tune_collector()
-    on_ready(Ready(f"{host}:{grpc_port}", f"http://{host}:{http_port}", seeded))
+    on_ready(_ready(config, grpc_port, http_port, seeded))
     await stopping.wait()
     log.info("draining")
     await rpc.stop(config.drain_timeout_seconds)
@@ -293,6 +338,15 @@ async def _serve(
         await asyncio.to_thread(pool.shutdown)
     if loop_writer is not None:
         loop_writer.close()
+
+
+def _host(config: Config) -> str:
+    return f"[{config.listen}]" if ":" in config.listen else config.listen
+
+
+def _ready(config: Config, grpc_port: int, http_port: int, seeded: dev.Seeded | None) -> Ready:
+    host = _host(config)
+    return Ready(f"{host}:{grpc_port}", f"http://{host}:{http_port}", seeded)
 
 
 async def _stop_overtaken(uploads: Uploads, calls: Calls) -> None:

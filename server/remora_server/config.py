@@ -242,7 +242,6 @@ class Config:
 Unsupported = Mapping[str, tuple[Callable[[Any], bool], str]]
 NOT_YET: Unsupported = {
     "blobs": (lambda url: url.startswith("gs:"), "only directories can keep file contents"),
-    "workers": (lambda count: count > 1, "only one process can serve"),
     "tls_cert": (bool, "the ports can't speak TLS"),
     "tls_key": (bool, "the ports can't speak TLS"),
     "tls_client_ca": (bool, "the ports can't speak TLS"),

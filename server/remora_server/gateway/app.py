@@ -29,11 +29,13 @@ class Gateway:
             )
         )
 
-    async def start(self, listen: str, port: int) -> int:
+    async def start(self, listen: str, port: int, *, share_port: bool = False) -> int:
         """Begin to serve; return the port, which the system chooses for port 0."""
         family = socket.AF_INET6 if ":" in listen else socket.AF_INET
         bound = socket.socket(family, socket.SOCK_STREAM)
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if share_port:
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         try:
             bound.bind((listen, port))
         except OSError as problem:

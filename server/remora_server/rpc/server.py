@@ -66,8 +66,6 @@ SERVICES = tuple(
 MAX_STREAMS = 512
 MAX_STREAMS_PER_PRINCIPAL = 256
 OPTIONS = (
-    # Two servers on one port would otherwise both bind, and each get half of the calls.
-    ("grpc.so_reuseport", 0),
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 20_000),
     ("grpc.keepalive_permit_without_calls", 1),
@@ -140,6 +138,7 @@ class RpcServer:
         mode: DedupMode,
         transports: tuple[str, ...],
         credentials: grpc.ServerCredentials | None = None,
+        share_port: bool = False,
     ) -> None:
         self.growth = Growth()
         self.draining = Draining()
@@ -147,7 +146,10 @@ class RpcServer:
         uploading, downloading, watching = self._kinds
         self._credentials = credentials
         self._health = _Health(self.draining)
-        self._server = grpc.aio.server(options=OPTIONS)
+        self._server = grpc.aio.server(
+            # Two servers on one port would otherwise both bind, and each get half of the calls.
+            options=(*OPTIONS, ("grpc.so_reuseport", int(share_port)))
+        )
         # The generated functions ask of a server only what the gate offers.
         server = cast("grpc.aio.Server", Gate(self._server, scopes_of(SERVICES), keys, traffic))
         file_service_pb2_grpc.add_FileServiceServicer_to_server(

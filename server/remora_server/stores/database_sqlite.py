@@ -28,6 +28,7 @@ PRAGMAS = {
     "journal_size_limit": 64 * 1024 * 1024,
 }
 CONNECT_SECONDS = 10.0
+LOCK_POLL_SECONDS = 0.001
 STATEMENTS_CACHED = 256
 IOERR_SHMSIZE = sqlite3.SQLITE_IOERR_SHMSIZE  # No room for the index of the write-ahead log.
 DEFECTS = frozenset(
@@ -54,6 +55,7 @@ class Sqlite(Database):
             cached_statements=STATEMENTS_CACHED,
         )
         self._path = path
+        self._busy_seconds = busy_seconds
         self._kind = type(self.inner)
         self._local = threading.local()
         self._lock = threading.Lock()
@@ -119,7 +121,22 @@ class Sqlite(Database):
 
     def begin(self) -> None:
         """Begin a transaction that may write; SQLite takes its write lock here, never half-way."""
-        self.command("BEGIN IMMEDIATE")
+        # SQLite itself looks for the lock at last every 100 ms only, and a busy neighbour would have it each time.
+        until = time.monotonic() + self._busy_seconds
+        self.command("PRAGMA busy_timeout = 0")
+        try:
+            while True:
+                try:
+                    self.command("BEGIN IMMEDIATE")
+                except StorageUnavailableError as error:
+                    code: int = getattr(error.__cause__, "sqlite_errorcode", 0)
+                    if code & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                        raise
+                    time.sleep(LOCK_POLL_SECONDS)
+                else:
+                    return
+        finally:
+            self.command(f"PRAGMA busy_timeout = {int(self._busy_seconds * 1000)}")
 
     def connection(self) -> sqlite3.Connection:
         """Return this thread's connection, opened if need be."""

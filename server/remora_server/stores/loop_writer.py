@@ -91,7 +91,7 @@ class LoopWriter:
                 self._is_patient = False
             connection = database.connection()
             before = connection.total_changes
-            database.begin()
+            database.command("BEGIN IMMEDIATE")
             with self._writer.running():
                 done = all(run_job(connection, job) for job in batch)
             if not done:
