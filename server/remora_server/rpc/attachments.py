@@ -186,9 +186,9 @@ def _wanted(request: pb.UpsertAttachmentRequest) -> Wanted:
 
 
 def _upserted(upserted: Upserted) -> pb.UpsertAttachmentResponse:
-    return pb.UpsertAttachmentResponse(
-        attachment=convert.attachment_to_proto(upserted.attachment), outcome=convert.OUTCOMES[upserted.outcome]
-    )
+    response = pb.UpsertAttachmentResponse(outcome=convert.OUTCOMES[upserted.outcome])
+    convert.fill_attachment(response.attachment, upserted.attachment)
+    return response
 
 
 def _upsert_result(one: Upserted | errors.RemoraError) -> pb.BatchUpsertAttachmentsResult:

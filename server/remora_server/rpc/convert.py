@@ -82,6 +82,13 @@ def time_to_proto(time: Micros) -> Timestamp:
     return Timestamp(seconds=seconds, nanos=micros * 1000)
 
 
+def fill_time(message: Timestamp, time: Micros) -> None:
+    """Write microseconds into a Timestamp of a message."""
+    seconds, micros = divmod(time, MICROS)
+    message.seconds = seconds
+    message.nanos = micros * 1000
+
+
 def optional_time_to_proto(time: Micros | None) -> Timestamp | None:
     """Return a Timestamp, or None for no time."""
     return None if time is None else time_to_proto(time)
@@ -127,6 +134,21 @@ def subject_to_proto(subject: Subject) -> common_pb2.Subject:
     return common_pb2.Subject(type=subject.type, id=subject.id, key=subject.key)
 
 
+def fill_actor(message: common_pb2.Actor, actor: Actor) -> None:
+    """Write who did something into a message."""
+    message.id = actor.id
+    message.kind = ACTOR_KINDS.get(actor.kind, common_pb2.ACTOR_KIND_UNSPECIFIED)
+    message.display_name = actor.display_name
+    message.icon_url = actor.icon_url
+
+
+def fill_subject(message: common_pb2.Subject, subject: Subject) -> None:
+    """Write what something is attached to into a message."""
+    message.type = subject.type
+    message.id = subject.id
+    message.key = subject.key
+
+
 def subject_from_proto(subject: common_pb2.Subject) -> Subject:
     """Return what a caller names as a subject."""
     return Subject(subject.type, subject.id, subject.key)
@@ -169,7 +191,18 @@ def metadata_from_proto(given: MutableMapping[str, common_pb2.MetadataValue]) ->
 
 def checksums_to_proto(checksums: Checksums) -> common_pb2.Checksums:
     """Return digests."""
-    return common_pb2.Checksums(crc32c=checksums.crc32c, md5=checksums.md5, sha256=checksums.sha256)
+    message = common_pb2.Checksums()
+    fill_checksums(message, checksums)
+    return message
+
+
+def fill_checksums(message: common_pb2.Checksums, checksums: Checksums) -> None:
+    """Write digests into a message, which then is there even if none is known."""
+    message.SetInParent()
+    if checksums.crc32c is not None:
+        message.crc32c = checksums.crc32c
+    message.md5 = checksums.md5
+    message.sha256 = checksums.sha256
 
 
 def checksums_from_proto(checksums: common_pb2.Checksums) -> Checksums:
@@ -233,28 +266,36 @@ def spec_to_proto(spec: FileSpec) -> file_pb2.FileSpec:
 
 def file_to_proto(file: File) -> file_pb2.File:
     """Return a file."""
-    message = file_pb2.File(
-        id=file.id,
-        workspace_id=file.workspace_id,
-        name=file.name,
-        content_type=file.content_type,
-        size_bytes=file.size_bytes,
-        checksums=checksums_to_proto(file.checksums),
-        type=FILE_TYPES[file.type],
-        state=FILE_STATES[file.state],
-        media=media_to_proto(file.media) if file.media != NO_MEDIA else None,
-        preview=NO_PREVIEW,
-        etag=etag_of(file.version),
-        content_etag=content_etag_of(file.checksums.sha256),
-        creator=actor_to_proto(file.creator),
-        create_time=time_to_proto(file.create_time),
-        update_time=time_to_proto(file.update_time),
-        delete_time=optional_time_to_proto(file.delete_time),
-        detected_content_type=file.detected_content_type,
-        external_ref=ref_to_proto(file.external_ref),
-    )
-    fill_metadata(message.metadata, file.metadata)
+    message = file_pb2.File()
+    fill_file(message, file)
     return message
+
+
+def fill_file(message: file_pb2.File, file: File) -> None:
+    """Write a file into a message."""
+    message.id = file.id
+    message.workspace_id = file.workspace_id
+    message.name = file.name
+    message.content_type = file.content_type
+    message.size_bytes = file.size_bytes
+    fill_checksums(message.checksums, file.checksums)
+    message.type = FILE_TYPES[file.type]
+    message.state = FILE_STATES[file.state]
+    if file.media is not NO_MEDIA and file.media != NO_MEDIA:
+        message.media.CopyFrom(media_to_proto(file.media))
+    message.preview.state = file_pb2.PREVIEW_STATE_NONE
+    message.etag = etag_of(file.version)
+    message.content_etag = content_etag_of(file.checksums.sha256)
+    fill_actor(message.creator, file.creator)
+    fill_time(message.create_time, file.create_time)
+    fill_time(message.update_time, file.update_time)
+    if file.delete_time is not None:
+        fill_time(message.delete_time, file.delete_time)
+    message.detected_content_type = file.detected_content_type
+    ref = file.external_ref
+    if ref.source or ref.id:
+        message.external_ref.source, message.external_ref.id = ref.source, ref.id
+    fill_metadata(message.metadata, file.metadata)
 
 
 def file_from_proto(file: file_pb2.File) -> FileSpec:
@@ -270,34 +311,47 @@ def file_from_proto(file: file_pb2.File) -> FileSpec:
 
 def attachment_to_proto(attachment: Attachment) -> attachment_pb2.Attachment:
     """Return an attachment; a deleted one no longer shows its file."""
-    shown = attachment.file if attachment.delete_time is None else None
-    message = attachment_pb2.Attachment(
-        id=attachment.id,
-        workspace_id=attachment.workspace_id,
-        subject=subject_to_proto(attachment.subject),
-        title=attachment.title,
-        subtitle=attachment.subtitle,
-        icon_url=attachment.icon_url,
-        external_ref=ref_to_proto(attachment.external_ref),
-        sequence_number=attachment.sequence_number,
-        file=file_to_proto(shown) if shown else None,
-        etag=etag_of(attachment.version),
-        create_time=time_to_proto(attachment.create_time),
-        update_time=time_to_proto(attachment.update_time),
-        normalized_url=attachment.normalized_url,
-        group_key=attachment.group_key,
-        creator=actor_to_proto(attachment.creator),
-        updater=actor_to_proto(attachment.updater),
-        archive_time=optional_time_to_proto(attachment.archive_time),
-        delete_time=optional_time_to_proto(attachment.delete_time),
-        purge_time=optional_time_to_proto(attachment.purge_time),
-    )
+    message = attachment_pb2.Attachment()
+    fill_attachment(message, attachment)
+    return message
+
+
+def fill_attachment(message: attachment_pb2.Attachment, attachment: Attachment) -> None:
+    """Write an attachment into a message; a deleted one no longer shows its file.
+
+    Field by field and in place: each message that is made first and then put into another one is copied once more.
+    """
+    message.id = attachment.id
+    message.workspace_id = attachment.workspace_id
+    fill_subject(message.subject, attachment.subject)
+    message.title = attachment.title
+    message.subtitle = attachment.subtitle
+    message.icon_url = attachment.icon_url
+    fill_metadata(message.metadata, attachment.metadata)
+    ref = attachment.external_ref
+    if ref.source or ref.id:
+        message.external_ref.source, message.external_ref.id = ref.source, ref.id
+    if attachment.sequence_number is not None:
+        message.sequence_number = attachment.sequence_number
     if attachment.url:
         message.url = attachment.url
     else:
         message.file_id = attachment.file_id
-    fill_metadata(message.metadata, attachment.metadata)
-    return message
+    if attachment.file is not None and attachment.delete_time is None:
+        fill_file(message.file, attachment.file)
+    message.etag = etag_of(attachment.version)
+    fill_time(message.create_time, attachment.create_time)
+    fill_time(message.update_time, attachment.update_time)
+    message.normalized_url = attachment.normalized_url
+    message.group_key = attachment.group_key
+    fill_actor(message.creator, attachment.creator)
+    fill_actor(message.updater, attachment.updater)
+    if attachment.archive_time is not None:
+        fill_time(message.archive_time, attachment.archive_time)
+    if attachment.delete_time is not None:
+        fill_time(message.delete_time, attachment.delete_time)
+    if attachment.purge_time is not None:
+        fill_time(message.purge_time, attachment.purge_time)
 
 
 def draft_from_proto(attachment: attachment_pb2.Attachment, attachment_id: str = "") -> Draft:

@@ -101,11 +101,11 @@ class FileService(file_service_pb2_grpc.FileServiceServicer):
         def answer() -> pb.UploadFileResponse:
             nonlocal taken
             taken = uploads.record_whole(who, wanted, content, location, inline)
-            return pb.UploadFileResponse(
-                file=convert.file_to_proto(taken.file),
-                outcome=convert.UPLOAD_OUTCOMES[taken.outcome],
-                attachment_id=taken.attachment_id,
+            response = pb.UploadFileResponse(
+                outcome=convert.UPLOAD_OUTCOMES[taken.outcome], attachment_id=taken.attachment_id
             )
+            convert.fill_file(response.file, taken.file)
+            return response
 
         parameters = None
         if request.request_id:
