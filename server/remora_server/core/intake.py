@@ -76,8 +76,6 @@ class Intake:
         if location and self._store.is_condemned(location):
             # A sweep without grace met them before their row, and is removing them. The caller stores them once more.
             raise errors.StorageUnavailableError
-        claim = Checksums(sha256=content.checksums.sha256)
-        existing = dedup.find_existing(self._store, self._mode, caller, claim, content.size_bytes)
         # Also where there is a file already: its blob may have no MD5 yet.
         blob, is_new = self._store.find_or_add_blob(
             Blob(
@@ -91,8 +89,11 @@ class Intake:
             ),
             inline,
         )
-        if existing is not None:
-            return self.reuse(caller, existing, spec, attach_to, attachment_id)
+        if not is_new:  # On a new one there can be no file yet.
+            claim = Checksums(sha256=content.checksums.sha256)
+            existing = dedup.find_existing(self._store, self._mode, caller, claim, content.size_bytes)
+            if existing is not None:
+                return self.reuse(caller, existing, spec, attach_to, attachment_id)
         file = self._files.add(caller, _typed(spec), blob)
         return Taken(file, UploadOutcome.STORED, self._attach(caller, file, attach_to, attachment_id), is_new)
 

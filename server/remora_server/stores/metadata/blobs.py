@@ -54,7 +54,7 @@ class BlobRows(Rows):
 
     def find_or_add_blob(self, new: Blob, inline: bytes | None) -> tuple[Blob, bool]:
         """Return the blob under `new.key` and whether it is `new`; `inline` holds the bytes of one without location."""
-        row, added = self._find_or_add(_blob_by_key, (new.key,), ADD_BLOB, _values(new))
+        row, added = self._add_or_find(_blob_by_key, (new.key,), ADD_BLOB, _values(new))
         if not added:
             return self._taught(blob_from(row), new.checksums.md5), False
         if inline is not None:

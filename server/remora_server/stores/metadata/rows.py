@@ -84,8 +84,10 @@ class Rows:
         The first look spares an INSERT that would change nothing; it is the unique index that decides.
         """
         row = self._db.row(find, *key)
-        if row is not None:
-            return row, False
+        return self._add_or_find(find, key, add, values) if row is None else (row, False)
+
+    def _add_or_find(self, find: Kept, key: Sequence[object], add: Kept, values: Sequence[object]) -> tuple[Any, bool]:
+        """Do as `_find_or_add`, but without the first look, for rows that are nearly always new."""
         if self._db.change(add, *values):
             return None, True
         row = self._db.row(find, *key)
