@@ -305,7 +305,7 @@ def read(api: Api, file_id: str = "", *, offset: int = 0, limit: int = 0, attach
 
 def attached(api: Api, issue_key: str) -> list[file_pb2.File]:
     """Return the files on an issue; an issue that no write has made known yet has none."""
-    request = pb.ListFilesRequest(workspace_id="demo", subject=issue(issue_key))
+    request = pb.ListFilesRequest(workspace_id="demo", subject=issue(issue_key), page_size=1000)
     try:
         return list(api.files.ListFiles(request).files)
     except grpc.RpcError as error:
