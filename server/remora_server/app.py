@@ -19,32 +19,39 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
+from urllib.parse import urlsplit
 
 from remora_server import dev, workers
 from remora_server.auth import Authenticator
 from remora_server.config import Config, ConfigError
 from remora_server.core.activity import ActivityLog
+from remora_server.core.arrivals import Arrivals
 from remora_server.core.attachments import Attachments
 from remora_server.core.check import Check
 from remora_server.core.dedup import DedupMode
 from remora_server.core.deletion import Deletion
+from remora_server.core.downloads import Downloads
 from remora_server.core.files import Files
 from remora_server.core.intake import Intake
 from remora_server.core.issues import Issues
 from remora_server.core.leases import Leases
 from remora_server.core.links import Links
-from remora_server.core.model import Micros
+from remora_server.core.model import STREAMED, Micros
 from remora_server.core.ownership import require_own
 from remora_server.core.pages import Pages
-from remora_server.core.ports import BlobStore, Changes
+from remora_server.core.ports import Changes, DirectTransfers, LandingStore
 from remora_server.core.quota import Quota
+from remora_server.core.reception import Reception
 from remora_server.core.repeats import Repeats
 from remora_server.core.subjects import Subjects
 from remora_server.core.sweep import Sweep
 from remora_server.core.tenants import Tenants
 from remora_server.core.tickets import Tickets
 from remora_server.core.uploads import Limits, Pools, Uploads
-from remora_server.gateway.app import Gateway
+from remora_server.gateway.app import Bounds, Gateway, bind
+from remora_server.gateway.app import Rules as GatewayRules
+from remora_server.gateway.bodies import Pace as UploadPace
+from remora_server.gateway.signed_urls import SignedUrls
 from remora_server.rpc.calls import Calls, Traffic
 from remora_server.rpc.server import RpcServer, Rules
 from remora_server.rpc.upload_stream import Pace
@@ -66,7 +73,6 @@ READ_THREADS = 8
 CONNECT_SECONDS = 10.0  # A database that starts together with the server may take as long.
 OVERTAKEN_SECONDS = 1.0
 MOST_FILES = 1024 * 1024
-TRANSPORTS = ("GRPC",)
 
 
 class SystemClock:
@@ -83,7 +89,7 @@ class Stores:
 
     database: Database
     metadata: SqlMetadata
-    blobs: BlobStore
+    blobs: LandingStore
     writer: Writer
     clock: SystemClock
 
@@ -276,7 +282,6 @@ async def _serve(
         sync=ThreadPoolExecutor(2, "sync"),
         wait=ThreadPoolExecutor(1024, "wait"),
     )
-    rules = _rules(config, stores, pools)
     traffic = Traffic()
     loop_writer = (
         LoopWriter(stores.database, stores.writer, traffic.is_single) if isinstance(stores.database, Sqlite) else None
@@ -284,6 +289,11 @@ async def _serve(
     calls = Calls(
         loop_writer or stores.writer, stores.writer, readers, pools.wait, Repeats(stores.metadata, stores.clock)
     )
+    bound = bind(config.listen, config.http_port, share_port=share_ports)
+    http_port = int(bound.getsockname()[1])
+    public_url = config.public_url or f"http://{_host(config)}:{http_port}"
+    urls = SignedUrls(public_url, signing_key(config), stores.clock)
+    rules = _rules(config, stores, pools, urls)
     tenants = tenants_of(stores)
     authenticator = Authenticator(tenants, lambda key_hash: calls.read(stores.metadata.key_by_hash, key_hash))
     rpc = RpcServer(
@@ -294,7 +304,7 @@ async def _serve(
         traffic,
         pace=Pace(idle_seconds=config.idle_timeout_seconds, min_bytes_per_second=config.min_rate),
         mode=DedupMode(config.dedup_mode),
-        transports=TRANSPORTS,
+        transports=(STREAMED, *rules.transfers.transports),
         share_port=share_ports,
     )
     loop = asyncio.get_running_loop()
@@ -315,9 +325,19 @@ async def _serve(
             return False
         return True
 
-    gateway = Gateway(is_well)
+    reception = Reception(rules.tickets, rules.uploads, stores.blobs, stores.writer)
+    gateway = Gateway(
+        GatewayRules(rules.files, rules.downloads, reception, urls),
+        calls,
+        is_well,
+        bound,
+        urlsplit(public_url).path,
+        Bounds(
+            UploadPace(config.idle_timeout_seconds, config.min_rate), config.drain_timeout_seconds, config.cors_origins
+        ),
+    )
     grpc_port = await rpc.start(f"{_host(config)}:{config.grpc_port}")
-    http_port = await gateway.start(config.listen, config.http_port, share_port=share_ports)
+    await gateway.start()
     stopping_overtaken = asyncio.create_task(_stop_overtaken(rules.uploads, calls))
     upkeep = Upkeep(
         sweep_of(stores),
@@ -330,8 +350,7 @@ async def _serve(
     on_ready(_ready(config, grpc_port, http_port, seeded))
     await stopping.wait()
     log.info("draining")
-    await rpc.stop(config.drain_timeout_seconds)
-    await gateway.stop()
+    await asyncio.gather(rpc.stop(config.drain_timeout_seconds), gateway.stop())
     stopping_overtaken.cancel()
     await asyncio.to_thread(upkeep.stop)
     for pool in (pools.wait, pools.work, pools.sync, readers):
@@ -360,7 +379,7 @@ async def _stop_overtaken(uploads: Uploads, calls: Calls) -> None:
                 log.warning("no telling whether uploads went on elsewhere: %r", problem)
 
 
-def _rules(config: Config, stores: Stores, pools: Pools) -> Rules:
+def _rules(config: Config, stores: Stores, pools: Pools, urls: SignedUrls) -> Rules:
     metadata, blobs, clock = stores.metadata, stores.blobs, stores.clock
     changes: Changes = stores.writer
     mode = DedupMode(config.dedup_mode)
@@ -381,6 +400,7 @@ def _rules(config: Config, stores: Stores, pools: Pools) -> Rules:
         stripped_parameters=stripped,
     )
     intake = Intake(metadata, files, attachments, clock, mode)
+    transfers: DirectTransfers = urls
     tickets = Tickets(
         metadata,
         quota,
@@ -391,13 +411,17 @@ def _rules(config: Config, stores: Stores, pools: Pools) -> Rules:
         clock,
         lifetime=int(config.ticket_ttl_seconds * SECOND),
         max_file_bytes=config.max_file_bytes,
-        transports=TRANSPORTS,
+        transports=(STREAMED, *transfers.transports),
     )
+    uploads = Uploads(tickets, intake, subjects, blobs, changes, pools, Limits(config.max_file_bytes))
     return Rules(
         files=files,
         deletion=Deletion(metadata, files, attachments, clock, quota),
         tickets=tickets,
-        uploads=Uploads(tickets, intake, subjects, blobs, changes, pools, Limits(config.max_file_bytes)),
+        uploads=uploads,
+        arrivals=Arrivals(tickets, uploads, blobs, changes),
+        downloads=Downloads(metadata, files, direct=transfers, inline=urls),
+        transfers=transfers,
         attachments=attachments,
         links=Links(metadata, subjects, activity, pages, clock, stripped_parameters=stripped),
         issues=Issues(metadata, activity, pages, clock),

@@ -60,7 +60,7 @@ def test_issuing(world: World) -> None:
         ({"workspace_id": "elsewhere"}, errors.NotFoundError),
         ({"spec": FileSpec("a/b")}, errors.ValidationFailedError),
         ({"spec": FileSpec("a", 1_000_001)}, errors.FileTooLargeError),
-        ({"transport": "HTTP_PUT"}, errors.TransportUnavailableError),
+        ({"transport": "HTTP_RESUMABLE"}, errors.TransportUnavailableError),
     ],
 )
 def test_requests_that_are_refused(world: World, fields: dict[str, Any], refusal: type[Exception]) -> None:

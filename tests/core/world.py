@@ -9,6 +9,7 @@ from typing import ParamSpec, TypeVar
 
 from remora_server.core import ids
 from remora_server.core.activity import ActivityLog
+from remora_server.core.arrivals import Arrivals
 from remora_server.core.attachments import Attachments
 from remora_server.core.check import Check
 from remora_server.core.dedup import DedupMode
@@ -22,6 +23,7 @@ from remora_server.core.model import Activity, Actor, Caller, File, FileSpec, Su
 from remora_server.core.pages import Pages
 from remora_server.core.ports import ActivityQuery
 from remora_server.core.quota import Quota
+from remora_server.core.reception import Reception
 from remora_server.core.repeats import Repeats
 from remora_server.core.subjects import Subjects
 from remora_server.core.sweep import Sweep
@@ -107,8 +109,11 @@ class World:
             clock,
             lifetime=DAY,
             max_file_bytes=limits.max_file_bytes,
+            transports=("GRPC", "HTTP_PUT"),
         )
         self.uploads = Uploads(self.tickets, self.intake, self.subjects, self.blobs, self.changes, self.pools, limits)
+        self.arrivals = Arrivals(self.tickets, self.uploads, self.blobs, self.changes)
+        self.reception = Reception(self.tickets, self.uploads, self.blobs, self.changes)
         self.links = Links(self.store, self.subjects, self.log, self.pages, clock, stripped_parameters=stripped)
         self.issues = Issues(self.store, self.log, self.pages, clock)
         self.tenants = Tenants(self.store, clock)

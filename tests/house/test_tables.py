@@ -14,6 +14,7 @@ from remora.v1 import error_reason_pb2
 from remora_server.config import CLIENT_SETTINGS, Config
 from remora_server.core import errors
 from remora_server.core.errors import RemoraError
+from remora_server.gateway.errors import STATUSES
 from remora_server.rpc.errors import CODES
 
 ROOT = Path(__file__).parents[2]
@@ -78,6 +79,12 @@ def test_each_code_is_the_documented_one(kind: type[RemoraError]) -> None:
     documented = re.search(r"Code: ([A-Z_]+)", comment)
     assert documented is not None
     assert documented[1] == CODES[kind].name
+
+
+def test_http_knows_each_error() -> None:
+    """Each error has a status, and beside it the code that gRPC gives it."""
+    assert {kind: code for kind, (_, code) in STATUSES.items()} == {kind: code.name for kind, code in CODES.items()}
+    assert all(400 <= status < 600 for status, _ in STATUSES.values())
 
 
 def test_the_client_knows_each_reason() -> None:

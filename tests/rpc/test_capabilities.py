@@ -37,7 +37,12 @@ def test_what_is_announced(api: Api) -> None:
         metadata=pb.MetadataLimits(max_keys=50, max_key_bytes=128, max_string_bytes=4096, max_total_bytes=8192),
     )
     assert found.digest_kinds == [pb.DIGEST_KIND_CRC32C, pb.DIGEST_KIND_MD5, pb.DIGEST_KIND_SHA256]
-    assert upload_ticket_pb2.TRANSPORT_GRPC in found.transports
+    assert list(found.transports) == [
+        upload_ticket_pb2.TRANSPORT_GRPC,
+        upload_ticket_pb2.TRANSPORT_HTTP_PUT,
+        upload_ticket_pb2.TRANSPORT_HTTP_POST_FORM,
+        upload_ticket_pb2.TRANSPORT_HTTP_RESUMABLE,
+    ]
     assert found.dedup_mode == pb.DEDUP_MODE_READABLE
     assert found.url_normalization_version == 1
     assert not found.require_chunk_crc32c

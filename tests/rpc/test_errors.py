@@ -76,16 +76,23 @@ def _upload(api: Api, data: bytes = b"x", **spec: Any) -> object:
     return api.files.UploadFile(file_pb.UploadFileRequest(workspace_id=WORKSPACE, spec=wanted, data=data))
 
 
-def _ticket(api: Api) -> str:
+def _ticket(api: Api, transport: upload_ticket_pb2.Transport.ValueType = upload_ticket_pb2.TRANSPORT_GRPC) -> str:
     spec = file_pb2.FileSpec(name="a.txt", size_bytes=5)
-    made = api.tickets.CreateUploadTicket(ticket_pb.CreateUploadTicketRequest(workspace_id=WORKSPACE, spec=spec))
+    request = ticket_pb.CreateUploadTicketRequest(workspace_id=WORKSPACE, spec=spec, transport=transport)
+    made = api.tickets.CreateUploadTicket(request)
     return made.upload_ticket.id
 
 
-def _append(api: Api, offset: int, content: bytes, crc32c: int | None = None) -> object:
+def _append(
+    api: Api,
+    offset: int,
+    content: bytes,
+    crc32c: int | None = None,
+    transport: upload_ticket_pb2.Transport.ValueType = upload_ticket_pb2.TRANSPORT_GRPC,
+) -> object:
     data = common_pb2.ChecksummedData(content=content, crc32c=crc32c)
     return api.tickets.AppendUploadTicket(
-        ticket_pb.AppendUploadTicketRequest(upload_ticket_id=_ticket(api), offset=offset, data=data)
+        ticket_pb.AppendUploadTicketRequest(upload_ticket_id=_ticket(api, transport), offset=offset, data=data)
     )
 
 
@@ -132,9 +139,7 @@ PROVOKED: dict[str, tuple[Provoke, grpc.StatusCode, set[str], set[str]]] = {
         lambda api, _: api.files.CreateFile(file_pb.CreateFileRequest(upload_ticket_id=_ticket(api))),
         CODE.FAILED_PRECONDITION, {"committed_size"}, set()),
     "TRANSPORT_UNAVAILABLE": (
-        lambda api, _: api.tickets.CreateUploadTicket(ticket_pb.CreateUploadTicketRequest(
-            workspace_id=WORKSPACE, spec=file_pb2.FileSpec(name="a"),
-            transport=upload_ticket_pb2.TRANSPORT_HTTP_RESUMABLE)),
+        lambda api, _: _append(api, 0, b"x", transport=upload_ticket_pb2.TRANSPORT_HTTP_PUT),
         CODE.FAILED_PRECONDITION, set(), set()),
     "READ_OFFSET_TOO_LARGE": (lambda api, _: _read(api, offset=99), CODE.OUT_OF_RANGE, {"size"}, set()),
     "FILE_TOO_LARGE": (

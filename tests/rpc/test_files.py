@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from datetime import UTC
+from typing import Any
 
 import grpc
+from google.protobuf.duration_pb2 import Duration
 
 from remora.v1 import attachment_service_pb2, common_pb2, file_pb2, file_service_pb2
 from remora.v1 import file_service_pb2 as pb
@@ -118,11 +122,23 @@ def test_a_batch_answers_item_by_item(api: Api, new_issue: str) -> None:
     assert read.results[2].data.content == b"one " + new_issue.encode()
 
 
-def test_a_download_url_needs_the_http_transport(api: Api, new_issue: str) -> None:
-    """Until files are served over HTTP the answer says so; a rendition that does not exist is told apart."""
+def test_a_download_url(api: Api, new_issue: str) -> None:
+    """It works for an hour unless another time is asked for, a week at most; a rendition must be there."""
     file = upload(api, "url.txt", b"url " + new_issue.encode()).file
-    with refused(grpc.StatusCode.FAILED_PRECONDITION, "TRANSPORT_UNAVAILABLE"):
-        api.files.GetFileDownloadUrl(pb.GetFileDownloadUrlRequest(file_id=file.id))
+
+    def seconds_left(**options: Any) -> float:
+        url = api.files.GetFileDownloadUrl(pb.GetFileDownloadUrlRequest(file_id=file.id, **options))
+        assert not url.headers
+        return url.expire_time.ToDatetime(UTC).timestamp() - time.time()
+
+    assert 3500 < seconds_left() < 3601
+    assert 0 < seconds_left(ttl=Duration(seconds=60)) < 61
+    assert 7 * 86400 - 100 < seconds_left(ttl=Duration(seconds=10**9)) < 7 * 86400 + 1
+    for ttl in (Duration(), Duration(seconds=-1), Duration(seconds=2**62)):
+        with refused(grpc.StatusCode.INVALID_ARGUMENT, "VALIDATION_FAILED"):
+            seconds_left(ttl=ttl)
+    with refused(grpc.StatusCode.INVALID_ARGUMENT, "VALIDATION_FAILED"):
+        seconds_left(disposition=99)
     preview = pb.GetFileDownloadUrlRequest(file_id=file.id, rendition=file_service_pb2.RENDITION_THUMBNAIL)
     with refused(grpc.StatusCode.NOT_FOUND, "PREVIEW_UNAVAILABLE"):
         api.files.GetFileDownloadUrl(preview)

@@ -10,9 +10,9 @@ import google_crc32c
 import pytest
 
 from remora_server.core import ids
-from remora_server.core.errors import StorageUnavailableError, StoredContentCorruptError
+from remora_server.core.errors import StorageUnavailableError, StoredContentCorruptError, WriterFencedError
 from remora_server.core.model import Checksums
-from remora_server.core.ports import BlobStore
+from remora_server.core.ports import BlobStore, LandingStore
 
 MIB = 1024 * 1024
 # Around and within the blocks that a store may write by.
@@ -308,3 +308,53 @@ class BlobContract:
         with ThreadPoolExecutor(16) as pool:
             owners = set(pool.map(lambda number: blobs.claim(f"{number}"), range(16)))
         assert owners == {blobs.owner()}
+
+
+class LandingContract:
+    """What a store does that takes uploads over HTTP through us. Subclass it with a fixture `blobs`."""
+
+    def test_landing(self, blobs: LandingStore) -> None:
+        """Staged bytes become what has arrived, nothing stays staged, and the blob can be read and deleted."""
+        one = name()
+        stage(blobs, one, b"abc", 3)
+        assert blobs.arrived(one) is None
+        assert blobs.land(one, 3)
+        found = blobs.arrived(one)
+        assert found is not None
+        assert (found.size_bytes, get(blobs, found.location)) == (3, b"abc")
+        assert [stored.location for stored in blobs.list_blobs()] == [found.location]
+        assert not list(blobs.list_staged())
+        blobs.delete(found.location)
+        assert blobs.arrived(one) is None
+
+    def test_landing_twice(self, blobs: LandingStore) -> None:
+        """What has arrived stays, whatever comes later."""
+        one = name()
+        stage(blobs, one, b"abc", 1)
+        assert blobs.land(one, 1)
+        stage(blobs, one, b"other", 2)
+        assert not blobs.land(one, 2)
+        assert get(blobs, one) == b"abc"
+        blobs.discard(one, arrived=True)
+        assert not list(blobs.list_staged())
+        assert not list(blobs.list_blobs())
+
+    def test_landing_of_what_is_gone(self, blobs: LandingStore) -> None:
+        """A writer that was overtaken, or whose ticket ended, lands nothing."""
+        one = name()
+        with pytest.raises(WriterFencedError):
+            blobs.land(one, 1)
+        stage(blobs, one, b"abc", 1)
+        stage(blobs, one, b"other", 2)
+        with pytest.raises(WriterFencedError):
+            blobs.land(one, 1)
+        assert blobs.land(one, 2)
+        assert get(blobs, one) == b"other"
+
+
+def stage(blobs: BlobStore, one: str, data: bytes, epoch: int) -> None:
+    """Stage bytes as the writer of an epoch, durably."""
+    staged = blobs.stage(one, 0, epoch)
+    staged.write(data)
+    staged.sync()
+    staged.close()

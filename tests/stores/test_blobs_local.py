@@ -12,18 +12,32 @@ import pytest
 
 from remora_server.core.errors import StorageFullError, StorageUnavailableError
 from remora_server.core.model import Checksums
-from remora_server.core.ports import BlobStore, Staged
+from remora_server.core.ports import BlobStore, LandingStore, Staged
 from remora_server.stores.blobs_local import LocalBlobs
-from tests.stores.blob_contract import MIB, BlobContract, content, get, name, put
+from tests.stores.blob_contract import MIB, BlobContract, LandingContract, content, get, name, put
 
 
-class TestLocalBlobs(BlobContract):
+class TestLocalBlobs(BlobContract, LandingContract):
     """A directory keeps the contract."""
 
     @pytest.fixture
-    def blobs(self, tmp_path: Path) -> BlobStore:
+    def blobs(self, tmp_path: Path) -> LandingStore:
         """Make an empty store in directories that don't exist yet."""
         return LocalBlobs(tmp_path / "a" / "b")
+
+
+class TestLocalBlobsWithoutLinks(LandingContract):
+    """A file system that knows one name for a file keeps its part too."""
+
+    @pytest.fixture
+    def blobs(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LandingStore:
+        """Make a store that can't link."""
+
+        def refuse(_path: Path, _target: Path) -> None:
+            raise PermissionError(errno.EPERM, "Operation not permitted")
+
+        monkeypatch.setattr(Path, "hardlink_to", refuse)
+        return LocalBlobs(tmp_path / "blobs")
 
 
 class TestLocalBlobsBuffered(BlobContract):

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from remora_server.core.ports import BlobStore
+from remora_server.core.ports import LandingStore
 from remora_server.stores.blobs_memory import MemoryBlobs
-from tests.stores.blob_contract import BlobContract
+from tests.stores.blob_contract import BlobContract, LandingContract
 
 
-class TestMemoryBlobs(BlobContract):
+class TestMemoryBlobs(BlobContract, LandingContract):
     """Memory keeps the contract."""
 
     @pytest.fixture
-    def blobs(self) -> BlobStore:
+    def blobs(self) -> LandingStore:
         """Make an empty store."""
         return MemoryBlobs()

@@ -226,8 +226,9 @@ class UploadTicketClosedError(RemoraError):
 
     reason = "UPLOAD_TICKET_CLOSED"
 
-    def __init__(self, state: str) -> None:
-        super().__init__(f"the upload ticket is {state}; ask for a new one.", metadata={"state": state})
+    def __init__(self, state: str, *, has_arrived: bool = False) -> None:
+        told = "has all its bytes; make the file with CreateFile" if has_arrived else f"is {state}; ask for a new one"
+        super().__init__(f"the upload ticket {told}.", metadata={"state": state})
 
 
 class FileQuarantinedError(RemoraError):
@@ -265,8 +266,10 @@ class TransportUnavailableError(RemoraError):
 
     reason = "TRANSPORT_UNAVAILABLE"
 
-    def __init__(self, transport: str) -> None:
-        super().__init__(f"transport {transport} is not offered by this server; GetCapabilities lists those that are.")
+    def __init__(self, transport: str, *, of_ticket: str = "") -> None:
+        offered = f"transport {transport} is not offered by this server; GetCapabilities lists those that are."
+        issued = f"this upload ticket was issued for {of_ticket}; send its bytes that way, or ask for another ticket."
+        super().__init__(issued if of_ticket else offered)
 
 
 class ReadOffsetTooLargeError(RemoraError):

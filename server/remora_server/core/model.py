@@ -170,7 +170,13 @@ class TicketState(StrEnum):
     CANCELLED = "CANCELLED"
     EXPIRED = "EXPIRED"
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the upload may still come to a file."""
+        return self in OPEN_STATES
 
+
+STREAMED = "GRPC"  # The transport whose bytes all pass through us.
 OPEN_STATES = (TicketState.PENDING, TicketState.UPLOADING, TicketState.VERIFYING)
 
 
@@ -201,6 +207,11 @@ class Ticket:
     staged_removed: bool = False
     reserved_bytes: int = 0  # what it holds of its workspace's quota
     verify_until: Micros = 0  # until then whoever reads the bytes back is taken to be alive
+
+    @property
+    def is_direct(self) -> bool:
+        """Whether the bytes come over HTTP, as one object under the ticket's id, instead of by gRPC."""
+        return self.transport != STREAMED
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from remora_server.core.model import (
     Actor,
     Attachment,
     Blob,
+    Caller,
     Checksums,
     ExternalRef,
     File,
@@ -633,8 +634,13 @@ class DirectTransfers(Protocol):
         """Say how to send the bytes of an open ticket; repeating it is harmless, and each answer works."""
         ...
 
-    def offer_download(self, file: File, blob: Blob, disposition: str, lifetime: Micros) -> HttpDownload:
-        """Say how to read a file's bytes, as an `attachment` or, where that is safe, `inline`."""
+    def offer_download(
+        self, reader: Caller, file: File, blob: Blob, disposition: str, lifetime: Micros
+    ) -> HttpDownload:
+        """Say how to read a file's bytes in `reader`'s right; `disposition` is `attachment` or `inline`.
+
+        Whoever asks for `inline` has seen that the bytes are what the content type says, and that it does no harm.
+        """
         ...
 
 
@@ -701,4 +707,16 @@ class BlobStore(Protocol):
 
     def list_staged(self) -> Iterator[Stored]:
         """Walk over everything staged."""
+        ...
+
+
+class LandingStore(BlobStore, Protocol):
+    """A blob store into which uploads over HTTP come through us."""
+
+    def land(self, name: str, epoch: int) -> bool:
+        """Turn the synced staged bytes of a writer into what `arrived` finds, durably.
+
+        False, and nothing changes, if something has arrived under this name before. WriterFencedError is raised if the
+        bytes are gone, to a later writer or with their ticket.
+        """
         ...

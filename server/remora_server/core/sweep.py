@@ -17,7 +17,6 @@ from remora_server.core.model import Blob, Micros, Ticket, TicketState
 from remora_server.core.ports import BlobStore, Changes, Clock, MetadataStore, Stored
 from remora_server.core.quota import end_due_tickets
 from remora_server.core.repeats import LIFETIME
-from remora_server.core.tickets import STREAMED
 from remora_server.core.values import dataclass, replace
 
 LEASE = "sweep"
@@ -146,7 +145,7 @@ class Sweep:
         while tickets := self._store.tickets_to_clear(BATCH):
             for ticket in tickets:
                 if ticket.state is not TicketState.COMPLETED:
-                    self._blobs.discard(ticket.id, arrived=ticket.transport != STREAMED)
+                    self._blobs.discard(ticket.id, arrived=ticket.is_direct)
                     beat()
 
             def clear(cleared: Sequence[Ticket] = tickets) -> None:

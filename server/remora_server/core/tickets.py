@@ -13,6 +13,7 @@ from remora_server.core.activity import ActivityLog
 from remora_server.core.intake import Content, Intake, Taken
 from remora_server.core.model import (
     OPEN_STATES,
+    STREAMED,
     Caller,
     FileSpec,
     Micros,
@@ -28,9 +29,9 @@ from remora_server.core.quota import Quota
 from remora_server.core.subjects import Subjects
 from remora_server.core.values import dataclass, replace
 
-STREAMED = "GRPC"  # The transport whose bytes all pass through us.
 MAX_AGE: Micros = 7 * 24 * 3600 * 1_000_000
 VERIFY_LEASE: Micros = 10 * 1_000_000
+HOLDER_SCOPES = frozenset({"files:write"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +144,13 @@ class Tickets:
             raise errors.NotFoundError("upload ticket", "uploadTickets/-")
         return self._as_of_now(found)
 
+    def of_holder(self, workspace_id: str, ticket_id: str) -> tuple[Caller, Ticket]:
+        """Return a ticket for whoever holds a URL that was signed for it, who acts for its creator."""
+        found = self._store.ticket(workspace_id, ticket_id)
+        if found is None:
+            raise errors.NotFoundError("upload ticket", "uploadTickets/-")
+        return Caller(workspace_id, "", found.creator, HOLDER_SCOPES), self._as_of_now(found)
+
     def list(self, caller: Caller, wanted: TicketQuery, *, page_size: int = 0, page_token: str = "") -> Page[Ticket]:
         """Return a page of the caller's tickets, newest first; an admin key sees everybody's."""
         query = replace(wanted, workspace_id=access.enter(caller, wanted.workspace_id))
@@ -164,14 +172,12 @@ class Tickets:
         self, caller: Caller, ticket_id: str, attach_to: Subject | None = None, *, may_take_subject: bool = False
     ) -> Opened:
         """Make the caller the only writer; every older writer of this ticket is fenced from here on."""
-        ticket = self.get(caller, ticket_id)
-        if attach_to is not None and may_take_subject and ticket.attach_to is None and ticket.state in OPEN_STATES:
-            ticket = replace(ticket, attach_to=self._subjects.resolve(caller, attach_to, register=True))
-        elif attach_to is not None:
-            self.require_same_subject(caller, ticket, attach_to)
+        ticket = self._for(caller, ticket_id, attach_to, may_take_subject=may_take_subject)
         if ticket.state is TicketState.COMPLETED:
             return Opened(ticket, self.result(caller, ticket))
-        self._require_open(ticket)
+        self.require_open(ticket)
+        if ticket.is_direct:
+            raise errors.TransportUnavailableError(STREAMED, of_ticket=ticket.transport)
         if self.is_being_verified(ticket):
             # To fence that off would only make the reading of all the bytes begin anew.
             return Opened(ticket, is_verified_elsewhere=True)
@@ -181,10 +187,30 @@ class Tickets:
                 ticket = self._quota.release(ticket)
                 taken = self._intake.reuse(caller, existing, ticket.spec, ticket.attach_to, self._attachment_id(ticket))
                 return Opened(self._completed(ticket, taken), taken)
-        opened = replace(ticket, state=TicketState.UPLOADING, writer_epoch=ticket.writer_epoch + 1)
-        if not self._store.update_ticket(opened, if_state=OPEN_STATES, if_epoch=ticket.writer_epoch):
-            raise errors.WriterFencedError(opened.writer_epoch)
-        return Opened(self._claim_room(opened))
+        return Opened(self._taken_over(ticket))
+
+    def open_direct(self, caller: Caller, ticket_id: str) -> Ticket:
+        """Make a request over HTTP the only writer of its ticket; every older one is fenced from here on."""
+        ticket = self.get(caller, ticket_id)
+        self.require_open(ticket)
+        if ticket.state is TicketState.VERIFYING:
+            raise errors.UploadTicketClosedError(ticket.state.value, has_arrived=True)
+        return self._taken_over(ticket)
+
+    def verify_direct(self, caller: Caller, ticket_id: str, attach_to: Subject | None) -> Opened:
+        """Note that bytes which arrived over HTTP are being read.
+
+        Nobody is fenced: what has arrived never changes, so any number may read it, on several servers even, and the
+        first that is done completes the ticket.
+        """
+        ticket = self._for(caller, ticket_id, attach_to, may_take_subject=True)
+        if ticket.state is TicketState.COMPLETED:
+            return Opened(ticket, self.result(caller, ticket))
+        self.require_open(ticket)
+        verifying = replace(ticket, state=TicketState.VERIFYING)
+        if not self._store.update_ticket(verifying, if_state=OPEN_STATES, if_epoch=ticket.writer_epoch):
+            raise errors.WriterFencedError(ticket.writer_epoch + 1)
+        return Opened(verifying)
 
     def record_progress(
         self,
@@ -240,14 +266,16 @@ class Tickets:
     def complete(self, caller: Caller, ticket: Ticket, content: Content, location: str) -> Taken:
         """Turn the bytes at `location` into the ticket's file."""
         current = self.get(caller, ticket.id)
-        if current.state is TicketState.COMPLETED and current.writer_epoch == ticket.writer_epoch:
-            # By an earlier attempt of this very call, so the bytes at `location` may well be the file's own.
+        is_own = current.writer_epoch == ticket.writer_epoch or ticket.is_direct
+        if current.state is TicketState.COMPLETED and is_own:
+            # By an earlier attempt of this very call, so the bytes at `location` may well be the file's own; or by
+            # another server that read the same object.
             done = self.result(caller, current)
             blob = self._store.blob(done.file.blob_id)
             return replace(done, blob_is_new=blob is not None and blob.location == location)
         if current.state is not TicketState.COMPLETED:
-            self._require_open(current)
-        if current.writer_epoch != ticket.writer_epoch:
+            self.require_open(current)
+        if not is_own:
             raise errors.WriterFencedError(current.writer_epoch)
         current = self._quota.release(current)  # What the bytes come to is charged instead.
         taken = self._intake.take(
@@ -285,7 +313,7 @@ class Tickets:
         ticket = self.get(caller, ticket_id)
         if ticket.state is TicketState.CANCELLED:
             return ticket
-        self._require_open(ticket)
+        self.require_open(ticket)
         cancelled = replace(ticket, state=TicketState.CANCELLED, writer_epoch=ticket.writer_epoch + 1)
         if not self._store.update_ticket(cancelled, if_state=OPEN_STATES, if_epoch=ticket.writer_epoch):
             raise errors.WriterFencedError(ticket.writer_epoch + 1)
@@ -310,6 +338,21 @@ class Tickets:
         self._quota.require_room(ticket.workspace_id, 1 if says_nothing else 0)
         return ticket
 
+    def _for(self, caller: Caller, ticket_id: str, attach_to: Subject | None, *, may_take_subject: bool) -> Ticket:
+        """Return a ticket with the subject that a caller names, who may name one only where the ticket has none."""
+        ticket = self.get(caller, ticket_id)
+        if attach_to is not None and may_take_subject and ticket.attach_to is None and ticket.state in OPEN_STATES:
+            return replace(ticket, attach_to=self._subjects.resolve(caller, attach_to, register=True))
+        if attach_to is not None:
+            self.require_same_subject(caller, ticket, attach_to)
+        return ticket
+
+    def _taken_over(self, ticket: Ticket) -> Ticket:
+        opened = replace(ticket, state=TicketState.UPLOADING, writer_epoch=ticket.writer_epoch + 1)
+        if not self._store.update_ticket(opened, if_state=OPEN_STATES, if_epoch=ticket.writer_epoch):
+            raise errors.WriterFencedError(opened.writer_epoch)
+        return self._claim_room(opened)
+
     def _as_of_now(self, ticket: Ticket) -> Ticket:
         """Show a ticket whose time is up as EXPIRED, also before a sweep has noted it."""
         if ticket.state in OPEN_STATES and ticket.expire_time <= self._clock.now():
@@ -329,7 +372,8 @@ class Tickets:
             raise errors.WriterFencedError(ticket.writer_epoch + 1)
         return done
 
-    def _require_open(self, ticket: Ticket) -> None:
+    def require_open(self, ticket: Ticket) -> None:
+        """Raise unless bytes may still come for a ticket, or a file may still be made of them."""
         if ticket.state is TicketState.EXPIRED:
             raise errors.UploadTicketExpiredError
         if ticket.state not in OPEN_STATES:

@@ -24,7 +24,7 @@ from remora_server.core.lanes import Lane
 from remora_server.core.model import Caller, Checksums, FileSpec, Subject, Ticket, TicketState
 from remora_server.core.ports import BlobStore, Changes, Staged
 from remora_server.core.subjects import Subjects
-from remora_server.core.tickets import STREAMED, Request, Tickets
+from remora_server.core.tickets import Request, Tickets
 from remora_server.core.values import dataclass, replace
 
 MIB = 1024 * 1024
@@ -90,9 +90,12 @@ class Receiving:
 
     _staged: Staged | None = None
 
-    def __init__(self, uploads: Uploads, caller: Caller, ticket: Ticket, hashes: Hashes | None) -> None:
+    def __init__(
+        self, uploads: Uploads, caller: Caller, ticket: Ticket, hashes: Hashes | None, *, whole: bool = False
+    ) -> None:
         self._uploads = uploads
         self._caller = caller
+        self._whole = whole  # Either all bytes count or none: nothing is recorded before they are committed.
         self._hashes = hashes or new_hashes(with_md5=bool(ticket.spec.checksums.md5))
         self._hashes_complete = hashes is not None
         self._crc32c = ticket.committed_crc32c
@@ -235,6 +238,34 @@ class Receiving:
             self.release()
         return self.ticket.committed_size
 
+    def settle_whole(self, claimed: Checksums, size_bytes: int | None) -> Content:
+        """Make all bytes durable, compare them, and let go of them where they are staged; return their digests."""
+        self._settle()
+        require_size(size_bytes, self.next_offset)
+        content = self._content(with_md5=False)
+        require_match(claimed, size_bytes, content)
+        self.staged.sync()
+        self.staged.close()
+        self._hashes.size, self._hashes.crc32c = self.next_offset, self._crc32c
+        return content
+
+    def park(self) -> None:
+        """Keep the digests for whoever makes the file, who then need not read the bytes back."""
+        if self._hashes_complete:
+            self._uploads.park(self.ticket.id, self._hashes)
+
+    def abandon(self) -> None:
+        """Stop, and remove the bytes that came, as far as nobody else has the ticket by now."""
+        if self._closed.is_set():
+            return
+        try:
+            self._wait_idle()
+            self.staged.close()
+            if not self._fenced.is_set():
+                self._uploads.discard(self.ticket)
+        finally:
+            self.release()
+
     def fence(self) -> None:
         """Stop this writer: another one has the ticket."""
         self._fenced.set()
@@ -288,8 +319,9 @@ class Receiving:
             self._tell()
             return
         self.staged.sync()
-        ticket = self.ticket
-        self.ticket = self._uploads.changes.run(lambda: self._uploads.tickets.record_progress(ticket, size, crc32c))
+        if not self._whole:
+            ticket = self.ticket
+            self.ticket = self._uploads.changes.run(lambda: self._uploads.tickets.record_progress(ticket, size, crc32c))
         self._tell()
 
     def _content(self, *, with_md5: bool) -> Content:
@@ -377,6 +409,9 @@ class Uploads:
         result: Future[Taken] = Future()
         with self._lock:
             self._finishing[ticket_id] = result
+        return self._finish(ticket_id, result, finish)
+
+    def _finish(self, ticket_id: str, result: Future[Taken], finish: Callable[[], Taken]) -> Taken:
         try:
             taken = finish()
         except BaseException as problem:
@@ -388,6 +423,16 @@ class Uploads:
         finally:
             with self._lock:
                 self._finishing.pop(ticket_id, None)
+
+    def finish_once(self, ticket_id: str, finish: Callable[[], Taken]) -> Taken:
+        """Finish an upload, or wait for whoever is doing so already."""
+        with self._lock:
+            finishing = self._finishing.get(ticket_id)
+            if finishing is None:
+                self._finishing[ticket_id] = result = Future[Taken]()
+        if finishing is not None:
+            return finishing.result()
+        return self._finish(ticket_id, result, finish)
 
     def is_finishing(self, ticket_id: str) -> bool:
         """Tell whether there is something to `join`."""
@@ -405,9 +450,9 @@ class Uploads:
         self.tickets.get(caller, ticket_id)
         return finishing.result()
 
-    def begin(self, caller: Caller, ticket: Ticket) -> Receiving:
+    def begin(self, caller: Caller, ticket: Ticket, *, whole: bool = False) -> Receiving:
         """Start receiving for a ticket that was just opened; an older writer in this process is stopped first."""
-        receiving = Receiving(self, caller, ticket, self._hashes_for(ticket))
+        receiving = Receiving(self, caller, ticket, self._hashes_for(ticket), whole=whole)
         while True:
             with self._lock:
                 older = self._active.setdefault(ticket.id, receiving)
@@ -419,7 +464,7 @@ class Uploads:
             if not older.wait_closed():
                 raise errors.StorageUnavailableError
         try:
-            receiving.start(self._blobs.stage(ticket.id, ticket.committed_size, ticket.writer_epoch))
+            receiving.start(self._stage(ticket))
         except errors.StoredContentCorruptError as loss:
             # Fewer bytes are left than were confirmed. The confirmed size never shrinks; the upload begins anew.
             receiving.release()
@@ -542,10 +587,20 @@ class Uploads:
         """End a ticket and remove its bytes at once; False, and nothing is done, if another writer has it."""
         if not self.changes.run(lambda: self.tickets.fail(caller, ticket, refusal)):
             return False
-        self._blobs.discard(ticket.id, arrived=ticket.transport != STREAMED)
+        self._blobs.discard(ticket.id, arrived=ticket.is_direct)
         failed = replace(ticket, state=TicketState.FAILED, error_reason=refusal.reason, error_message=refusal.message)
         self.changes.run(lambda: self.tickets.mark_cleared(failed))
         return True
+
+    def discard(self, ticket: Ticket) -> None:
+        """Remove the staged bytes of an upload that has to begin anew, unless another writer began meanwhile."""
+        _, current = self.tickets.of_holder(ticket.workspace_id, ticket.id)
+        if current.writer_epoch == ticket.writer_epoch:
+            self._blobs.discard(ticket.id)
+
+    def parked(self, ticket: Ticket) -> Hashes | None:
+        """Return the digests of all bytes of a ticket, if this process received them."""
+        return self._hashes_for(ticket) if ticket.committed_size else None
 
     def park(self, ticket_id: str, hashes: Hashes) -> None:
         """Keep the digests of a broken-off upload, so that its continuation need not read the bytes back."""
@@ -588,8 +643,14 @@ class Uploads:
         if writer is not None:
             writer.fence()
             writer.wait_closed()
-        self._blobs.discard(ticket.id, arrived=ticket.transport != STREAMED)
+        self._blobs.discard(ticket.id, arrived=ticket.is_direct)
         self.changes.run(lambda: self.tickets.mark_cleared(ticket))
+
+    def _stage(self, ticket: Ticket) -> Staged:
+        if ticket.is_direct and self._blobs.arrived(ticket.id) is not None:
+            # The older writer came to its end. Staging would take back what its client was told has arrived.
+            raise errors.UploadTicketClosedError(ticket.state.value, has_arrived=True)
+        return self._blobs.stage(ticket.id, ticket.committed_size, ticket.writer_epoch)
 
     def _hashes_for(self, ticket: Ticket) -> Hashes | None:
         with self._lock:

@@ -1,62 +1,123 @@
-"""The HTTP side: for now it only tells whether the server is well."""
+"""The HTTP side: signed uploads and downloads, and whether the server is well."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 
 import uvicorn
-from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse
-from starlette.routing import Route
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route, Router
+from starlette.types import ASGIApp, Scope
 
+from remora_server.core.admission import Admission
+from remora_server.core.downloads import Downloads
+from remora_server.core.files import Files
+from remora_server.core.reception import Reception
+from remora_server.gateway.bodies import Body, Interrupts, Pace
+from remora_server.gateway.calls import Calls
+from remora_server.gateway.downloads import Shelf, get
+from remora_server.gateway.endpoints import Endpoint, Prefixed, nowhere
+from remora_server.gateway.protocol import BoundedProtocol
+from remora_server.gateway.sessions import session
+from remora_server.gateway.signed_urls import DOWNLOADS, FORM, SESSION, UPLOADS, SignedUrls
+from remora_server.gateway.uploads import Receipt, post, put
+
+MAX_STREAMS = 512
+MAX_STREAMS_PER_PRINCIPAL = 256
+KEEP_ALIVE_SECONDS = 30
 CheckStores = Callable[[], Awaitable[bool]]
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """Core, as the gateway needs it."""
+
+    files: Files
+    downloads: Downloads
+    reception: Reception
+    urls: SignedUrls
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What clients are held to, and which pages may be among them."""
+
+    pace: Pace
+    drain_seconds: float
+    cors_origins: Sequence[str] = ()
 
 
 class Gateway:
     """Serves HTTP on one port, in the event loop that is running."""
 
-    def __init__(self, is_well: CheckStores) -> None:
+    def __init__(
+        self, rules: Rules, calls: Calls, is_well: CheckStores, bound: socket.socket, url_path: str, bounds: Bounds
+    ) -> None:
         self._is_well = is_well
+        self._bound = bound
+        self._stopping = False
         self._serving: asyncio.Task[None] | None = None
-        app = Starlette(routes=[Route("/healthz", self._healthz, methods=["GET"])])
+        self._interrupts = Interrupts()
+        self._kinds = [Admission(MAX_STREAMS, MAX_STREAMS_PER_PRINCIPAL) for _ in range(2)]
+        uploading, downloading = self._kinds
+        receipt = Receipt(calls, rules.urls, rules.reception, uploading, self._interrupts)
+        shelf = Shelf(calls, rules.urls, rules.files, rules.downloads, downloading, bounds.pace.idle_seconds)
+
+        def endpoint(serve: Callable[[Scope, Body], Awaitable[Response]]) -> Endpoint:
+            return Endpoint(serve, bounds.pace)
+
+        app: ASGIApp = Router(
+            routes=[
+                Route("/healthz", self._healthz, methods=["GET"]),
+                Route(f"{UPLOADS}/{{ticket}}", endpoint(partial(put, receipt))),
+                Route(f"{UPLOADS}/{{ticket}}/{FORM}", endpoint(partial(post, receipt))),
+                Route(f"{UPLOADS}/{{ticket}}/{SESSION}", endpoint(partial(session, receipt))),
+                Route(f"{DOWNLOADS}/{{file}}", endpoint(partial(get, shelf))),
+            ],
+            redirect_slashes=False,
+            default=endpoint(nowhere),
+        )
         self._server = _Quiet(
             uvicorn.Config(
-                app, log_config=None, access_log=False, lifespan="off", server_header=False, date_header=True
+                Prefixed(app, url_path),
+                http=BoundedProtocol,
+                ws="none",
+                log_config=None,
+                access_log=False,
+                lifespan="off",
+                server_header=False,
+                date_header=True,
+                # Only REMORA_PUBLIC_URL says how this server is reached, and no header of a request.
+                proxy_headers=False,
+                timeout_keep_alive=KEEP_ALIVE_SECONDS,
+                timeout_graceful_shutdown=max(1, round(bounds.drain_seconds)),
             )
         )
 
-    async def start(self, listen: str, port: int, *, share_port: bool = False) -> int:
-        """Begin to serve; return the port, which the system chooses for port 0."""
-        family = socket.AF_INET6 if ":" in listen else socket.AF_INET
-        bound = socket.socket(family, socket.SOCK_STREAM)
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if share_port:
-            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        try:
-            bound.bind((listen, port))
-        except OSError as problem:
-            bound.close()
-            raise OSError(
-                f"can't listen on {listen}:{port} for HTTP: {problem.strerror}; choose another with --http-port."
-            ) from problem
-        self._serving = asyncio.create_task(self._server.serve(sockets=[bound]))
+    async def start(self) -> None:
+        """Begin to serve."""
+        self._serving = asyncio.create_task(self._server.serve(sockets=[self._bound]))
         while not self._server.started and not self._serving.done():  # noqa: ASYNC110 - uvicorn sets a flag and tells nobody
             await asyncio.sleep(0.005)
-        chosen: int = bound.getsockname()[1]
-        return chosen
 
     async def stop(self) -> None:
-        """Answer what is under way, and end."""
+        """Say so by health, answer what is under way, and end."""
+        self._stopping = True
+        for kind in self._kinds:
+            kind.close()
+        self._interrupts.start()
         self._server.should_exit = True
         if self._serving is not None:
             await self._serving
 
     async def _healthz(self, _request: Request) -> JSONResponse:
-        if await self._is_well():
+        if not self._stopping and await self._is_well():
             return JSONResponse({"status": "ok"})
         return JSONResponse({"status": "unavailable"}, status_code=503)
 
@@ -67,3 +128,20 @@ class _Quiet(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self):  # type: ignore[no-untyped-def] # noqa: ANN202 - as in uvicorn
         yield
+
+
+def bind(listen: str, port: int, *, share_port: bool = False) -> socket.socket:
+    """Take a port, which the system chooses for port 0."""
+    family = socket.AF_INET6 if ":" in listen else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if share_port:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    try:
+        bound.bind((listen, port))
+    except OSError as problem:
+        bound.close()
+        raise OSError(
+            f"can't listen on {listen}:{port} for HTTP: {problem.strerror}; choose another with --http-port."
+        ) from problem
+    return bound

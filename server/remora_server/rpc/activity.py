@@ -12,10 +12,10 @@ import grpc
 from remora.v1 import activity_pb2, activity_service_pb2_grpc
 from remora.v1 import activity_service_pb2 as pb
 from remora_server.core.activity import ActivityLog
+from remora_server.core.admission import Admission
 from remora_server.core.model import Activity
 from remora_server.core.ports import ActivityQuery, Clock
 from remora_server.rpc import convert
-from remora_server.rpc.admission import Admission
 from remora_server.rpc.calls import Calls, caller
 from remora_server.rpc.upload_stream import Draining
 

@@ -89,6 +89,12 @@ class Calls:
             asyncio.get_running_loop().run_in_executor(self._waiters, partial(call, *args, **kwargs))
         )
 
+    async def obtain(
+        self, make: Callable[P, Result], give_back: Callable[[Result], object], *args: P.args, **kwargs: P.kwargs
+    ) -> Result:
+        """Run a core call as `wait` does; if whoever wants its result goes away meanwhile, have it given back."""
+        return await obtain(self.wait(make, *args, **kwargs), lambda late: self.behind(partial(give_back, late)))
+
     def behind(self, call: Callable[[], object]) -> None:
         """Run a core call that nobody waits for, except the end of the server."""
         self._waiters.submit(call)

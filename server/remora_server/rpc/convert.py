@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from functools import lru_cache
 from typing import TypeVar
 
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from remora.v1 import (
@@ -33,6 +34,7 @@ from remora_server.core.model import (
     File,
     FileSpec,
     FileState,
+    HttpUpload,
     Issue,
     IssueStatus,
     Link,
@@ -99,6 +101,13 @@ def time_from_proto(time: Timestamp, field: str) -> Micros:
     if not MIN_SECONDS <= time.seconds <= MAX_SECONDS or not 0 <= time.nanos < NANOS:
         raise invalid(field, "is not a time between the years 1 and 9999")
     return time.seconds * MICROS + time.nanos // 1000
+
+
+def duration_from_proto(duration: Duration, field: str) -> Micros:
+    """Return a Duration as microseconds; one of more than ten thousand years is none."""
+    if not -MAX_SECONDS <= duration.seconds <= MAX_SECONDS or not -NANOS < duration.nanos < NANOS:
+        raise invalid(field, "is not a duration")
+    return duration.seconds * MICROS + duration.nanos // 1000
 
 
 def range_from_proto(wanted: common_pb2.TimeRange, field: str) -> tuple[Micros | None, Micros | None]:
@@ -395,6 +404,18 @@ def ticket_to_proto(ticket: Ticket, limits: Limits) -> upload_ticket_pb2.UploadT
         creator=actor_to_proto(ticket.creator),
         create_time=time_to_proto(ticket.create_time),
         expire_time=time_to_proto(ticket.expire_time),
+    )
+
+
+def http_upload_to_proto(http: HttpUpload) -> upload_ticket_pb2.HttpUpload:
+    """Return how to send a ticket's bytes over HTTP."""
+    return upload_ticket_pb2.HttpUpload(
+        method=http.method,
+        url=http.url,
+        headers=[common_pb2.HttpHeader(name=name, value=value) for name, value in http.headers],
+        form_data=[common_pb2.FormField(name=name, value=value) for name, value in http.form_data],
+        expire_time=time_to_proto(http.expire_time),
+        chunk_multiple_bytes=http.chunk_multiple_bytes,
     )
 
 

@@ -12,16 +12,19 @@ import grpc
 from remora.v1 import common_pb2, file_service_pb2_grpc, upload_ticket_service_pb2
 from remora.v1 import file_service_pb2 as pb
 from remora_server.core import batches, errors, fields
+from remora_server.core.admission import Admission
+from remora_server.core.arrivals import Arrivals
 from remora_server.core.deletion import Deletion
+from remora_server.core.downloads import Downloads
 from remora_server.core.files import Files
 from remora_server.core.intake import Content, Taken
 from remora_server.core.model import Caller, File
 from remora_server.core.ports import FileQuery
+from remora_server.core.reading import Reading
 from remora_server.core.tickets import Request, Tickets
 from remora_server.core.uploads import Uploads
 from remora_server.core.values import dataclass, replace
 from remora_server.rpc import convert
-from remora_server.rpc.admission import Admission
 from remora_server.rpc.calls import Calls, caller, obtain
 from remora_server.rpc.download_stream import DownloadStream, range_of
 from remora_server.rpc.errors import status_of
@@ -54,9 +57,13 @@ class FileService(file_service_pb2_grpc.FileServiceServicer):
         deletion: Deletion,
         tickets: Tickets,
         uploads: Uploads,
+        arrivals: Arrivals,
+        downloads: Downloads,
         readers: Executor,
         streams: Streams,
     ) -> None:
+        self._arrivals = arrivals
+        self._downloads = downloads
         self._calls = calls
         self._files = files
         self._deletion = deletion
@@ -184,7 +191,7 @@ class FileService(file_service_pb2_grpc.FileServiceServicer):
         who = caller()
         finishing = asyncio.ensure_future(
             self._calls.wait(
-                self._uploads.create_file,
+                self._arrivals.create_file,
                 who,
                 request.upload_ticket_id,
                 convert.checksums_from_proto(request.checksums),
@@ -301,10 +308,23 @@ class FileService(file_service_pb2_grpc.FileServiceServicer):
     async def GetFileDownloadUrl(
         self, request: pb.GetFileDownloadUrlRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> pb.GetFileDownloadUrlResponse:
-        await self._calls.read(self._files.readable, caller(), request.file_id)
         if request.rendition not in {pb.RENDITION_UNSPECIFIED, pb.RENDITION_ORIGINAL}:
+            await self._calls.read(self._files.readable, caller(), request.file_id)
             raise errors.PreviewUnavailableError
-        raise errors.TransportUnavailableError("HTTP")
+        if request.disposition not in pb.Disposition.values():
+            raise errors.invalid("disposition", "is not a known value")
+        made = await self._calls.wait(
+            self._downloads.offer,
+            caller(),
+            request.file_id,
+            wants_inline=request.disposition == pb.DISPOSITION_INLINE,
+            lifetime=convert.duration_from_proto(request.ttl, "ttl") if request.HasField("ttl") else None,
+        )
+        return pb.GetFileDownloadUrlResponse(
+            url=made.url,
+            headers=[common_pb2.HttpHeader(name=name, value=value) for name, value in made.headers],
+            expire_time=convert.time_to_proto(made.expire_time),
+        )
 
     async def _ticket_of(
         self, who: Caller, wanted: pb.WriteFileRequest.Open
@@ -347,7 +367,7 @@ class FileService(file_service_pb2_grpc.FileServiceServicer):
             file = self._files.readable(who, request.file_id)
         self._files.require_content(file, request.if_content_etag)
         wanted = range_of(file, request.offset, request.limit)
-        return DownloadStream(file, self._files.open(file), wanted, self._readers)
+        return DownloadStream(Reading(file, self._files.open(file), wanted.offset, wanted.length), self._readers)
 
 
 def _get_result(one: File | errors.RemoraError) -> pb.BatchGetFilesResult:

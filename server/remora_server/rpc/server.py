@@ -29,17 +29,19 @@ from remora.v1 import (
     upload_ticket_service_pb2_grpc,
 )
 from remora_server.core.activity import ActivityLog
+from remora_server.core.admission import Admission
+from remora_server.core.arrivals import Arrivals
 from remora_server.core.attachments import Attachments
 from remora_server.core.dedup import DedupMode
 from remora_server.core.deletion import Deletion
+from remora_server.core.downloads import Downloads
 from remora_server.core.files import Files
 from remora_server.core.issues import Issues
 from remora_server.core.links import Links
-from remora_server.core.ports import Changes, Clock
+from remora_server.core.ports import Changes, Clock, DirectTransfers
 from remora_server.core.tickets import Tickets
 from remora_server.core.uploads import Uploads
 from remora_server.rpc.activity import ActivityService, Growth
-from remora_server.rpc.admission import Admission
 from remora_server.rpc.attachments import AttachmentService
 from remora_server.rpc.calls import Calls, Traffic
 from remora_server.rpc.capabilities import CapabilityService
@@ -85,6 +87,9 @@ class Rules:
     deletion: Deletion
     tickets: Tickets
     uploads: Uploads
+    arrivals: Arrivals
+    downloads: Downloads
+    transfers: DirectTransfers
     attachments: Attachments
     links: Links
     issues: Issues
@@ -159,13 +164,15 @@ class RpcServer:
                 rules.deletion,
                 rules.tickets,
                 rules.uploads,
+                rules.arrivals,
+                rules.downloads,
                 readers,
                 Streams(uploading, downloading, pace, self.draining, lambda context: keys.caller(token_of(context))),
             ),
             server,
         )
         upload_ticket_service_pb2_grpc.add_UploadTicketServiceServicer_to_server(
-            UploadTicketService(calls, rules.tickets, rules.uploads, rules.changes), server
+            UploadTicketService(calls, rules.tickets, rules.uploads, rules.changes, rules.transfers), server
         )
         attachment_service_pb2_grpc.add_AttachmentServiceServicer_to_server(
             AttachmentService(calls, rules.attachments, rules.changes), server

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import grpc
@@ -10,8 +11,8 @@ import grpc
 from remora.v1 import common_pb2, upload_ticket_pb2, upload_ticket_service_pb2_grpc
 from remora.v1 import upload_ticket_service_pb2 as pb
 from remora_server.core import batches, errors
-from remora_server.core.model import TicketState
-from remora_server.core.ports import Changes, TicketQuery
+from remora_server.core.model import OPEN_STATES, HttpUpload, TicketState
+from remora_server.core.ports import Changes, DirectTransfers, TicketQuery
 from remora_server.core.tickets import Issued, Request, Tickets
 from remora_server.core.uploads import Uploads
 from remora_server.rpc import convert
@@ -26,7 +27,10 @@ STATES: Mapping[int, TicketState] = {
 class UploadTicketService(upload_ticket_service_pb2_grpc.UploadTicketServiceServicer):
     """The RPCs of upload tickets."""
 
-    def __init__(self, calls: Calls, tickets: Tickets, uploads: Uploads, changes: Changes) -> None:
+    def __init__(
+        self, calls: Calls, tickets: Tickets, uploads: Uploads, changes: Changes, transfers: DirectTransfers
+    ) -> None:
+        self._transfers = transfers
         self._calls = calls
         self._tickets = tickets
         self._uploads = uploads
@@ -40,7 +44,9 @@ class UploadTicketService(upload_ticket_service_pb2_grpc.UploadTicketServiceServ
         def answer() -> pb.CreateUploadTicketResponse:
             return self.issued_to_proto(self._tickets.issue(who, wanted))
 
-        return await self._calls.once("CreateUploadTicket", request, answer, pb.CreateUploadTicketResponse.FromString)
+        made = await self._calls.once("CreateUploadTicket", request, answer, pb.CreateUploadTicketResponse.FromString)
+        await self._show_http([made.upload_ticket] if made.HasField("upload_ticket") else [])
+        return made
 
     async def BatchCreateUploadTickets(
         self, request: pb.BatchCreateUploadTicketsRequest, context: grpc.aio.ServicerContext[Any, Any]
@@ -57,19 +63,23 @@ class UploadTicketService(upload_ticket_service_pb2_grpc.UploadTicketServiceServ
             )
             return pb.BatchCreateUploadTicketsResponse(results=map(self._result, results))
 
-        return await self._calls.once(
+        made = await self._calls.once(
             "BatchCreateUploadTickets",
             request,
             answer,
             pb.BatchCreateUploadTicketsResponse.FromString,
             writes_many=True,
         )
+        await self._show_http([result.upload_ticket for result in made.results if result.HasField("upload_ticket")])
+        return made
 
     async def GetUploadTicket(
         self, request: pb.GetUploadTicketRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> pb.GetUploadTicketResponse:
         found = await self._calls.read(self._tickets.get, caller(), request.upload_ticket_id)
-        return pb.GetUploadTicketResponse(upload_ticket=convert.ticket_to_proto(found, self._uploads.limits))
+        shown = convert.ticket_to_proto(found, self._uploads.limits)
+        await self._show_http([shown])
+        return pb.GetUploadTicketResponse(upload_ticket=shown)
 
     async def ListUploadTickets(
         self, request: pb.ListUploadTicketsRequest, context: grpc.aio.ServicerContext[Any, Any]
@@ -113,6 +123,23 @@ class UploadTicketService(upload_ticket_service_pb2_grpc.UploadTicketServiceServ
     ) -> pb.CancelUploadTicketResponse:
         cancelled = await self._calls.wait(self._uploads.cancel, caller(), request.upload_ticket_id)
         return pb.CancelUploadTicketResponse(upload_ticket=convert.ticket_to_proto(cancelled, self._uploads.limits))
+
+    async def _show_http(self, tickets: Sequence[upload_ticket_pb2.UploadTicket]) -> None:
+        """Say in open tickets how their bytes are to be sent, if that is over HTTP.
+
+        Stored answers of repeated calls do not hold it, and it may take asking the blob store: so it comes after them.
+        """
+        who = caller()
+
+        def offer(ticket_id: str) -> HttpUpload | None:
+            ticket = self._tickets.get(who, ticket_id)
+            return self._transfers.offer_upload(ticket) if ticket.state in OPEN_STATES else None
+
+        shown = [one for one in tickets if one.transport != upload_ticket_pb2.TRANSPORT_GRPC]
+        offers = await asyncio.gather(*(self._calls.wait(offer, one.id) for one in shown))
+        for one, http in zip(shown, offers, strict=True):
+            if http is not None:
+                one.http.CopyFrom(convert.http_upload_to_proto(http))
 
     def issued_to_proto(self, issued: Issued) -> pb.CreateUploadTicketResponse:
         """Return a ticket, or the file that makes one unnecessary."""

@@ -7,6 +7,7 @@ here ends with a sync of the directories, which is what makes it durable. Severa
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import secrets
@@ -15,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from weakref import WeakValueDictionary
 
-from remora_server.core.errors import StoredContentCorruptError
+from remora_server.core.errors import StoredContentCorruptError, WriterFencedError
 from remora_server.core.model import Checksums
 from remora_server.core.ports import BlobReader, Staged, Stored
 from remora_server.stores.shelves import Shelves, make_folder, sync_folder
@@ -24,6 +25,7 @@ from remora_server.stores.staging import Staging
 
 LOCATION = re.compile(r"([^.]*)(?:\.([1-9][0-9]*))?")
 NANOS_IN_A_MICRO = 1000
+ONE_NAME = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS})
 MARKER = "store-id"
 
 
@@ -67,6 +69,22 @@ class LocalBlobs:
             if path.parent.exists():
                 sync_folder(path.parent)
         return blob.name
+
+    def land(self, name: str, epoch: int) -> bool:
+        """Turn synced staged bytes into what `arrived` finds, durably; False if something has arrived before."""
+        path, blob = self._staging.path(name, epoch), self._blobs.path(name)
+        self._end_writer(name)
+        with os_errors():
+            self._blobs.make_shelf(name)
+            try:
+                _create(blob, path)
+            except FileExistsError:
+                return False
+            except FileNotFoundError:
+                raise WriterFencedError(epoch + 1) from None
+            sync_folder(blob.parent)
+            path.unlink(missing_ok=True)
+        return True
 
     def arrived(self, name: str) -> Stored | None:
         """Return the blob that came whole under a name without us; None if there is none."""
@@ -193,3 +211,19 @@ class _FileReader:
         if self._is_open:
             self._is_open = False
             os.close(self._descriptor)
+
+
+def _create(blob: Path, path: Path) -> None:
+    """Give a file a second name; raise FileExistsError if that is taken.
+
+    Unlike a rename, this never replaces what another server may have put there this very moment. Where a file system
+    knows only one name for a file, a look has to do, which in one process is as good.
+    """
+    try:
+        blob.hardlink_to(path)
+    except OSError as error:
+        if error.errno not in ONE_NAME:
+            raise
+        if blob.exists():
+            raise FileExistsError from None
+        path.rename(blob)

@@ -31,7 +31,7 @@ class MemoryBlobs:
             if self._epochs.setdefault(name, epoch) > epoch:
                 raise WriterFencedError(self._epochs[name])
             self._epochs[name] = epoch
-            if name not in self._staged and name in self._blobs:
+            if keep_bytes and name not in self._staged and name in self._blobs:
                 self._staged[name] = self._blobs.pop(name)
             held = self._staged.get(name) or _Bytes(bytearray())
             if held.size_bytes < keep_bytes:
@@ -51,6 +51,17 @@ class MemoryBlobs:
             elif name not in self._blobs:
                 raise StoredContentCorruptError
         return name
+
+    def land(self, name: str, epoch: int) -> bool:
+        """Turn synced staged bytes into what `arrived` finds; False if something has arrived before."""
+        with self._lock:
+            if name in self._blobs:
+                return False
+            if self._epochs.get(name) != epoch or name not in self._staged:
+                raise WriterFencedError(epoch + 1)
+            self._blobs[name] = self._staged.pop(name)
+            self._blobs[name].close()
+        return True
 
     def arrived(self, name: str) -> Stored | None:
         """Return the blob that came whole under a name without us; None if there is none."""

@@ -1,0 +1,64 @@
+"""Downloads by URL: who may have one, for how long, and what its holder may read later."""
+
+from __future__ import annotations
+
+from remora_server.core import access, dispositions, errors
+from remora_server.core.files import Files
+from remora_server.core.model import Actor, Caller, File, FileState, HttpDownload, Micros
+from remora_server.core.ports import DirectTransfers, MetadataStore
+
+SECOND: Micros = 1_000_000
+DEFAULT_LIFETIME: Micros = 3600 * SECOND
+MAX_LIFETIME: Micros = 7 * 24 * 3600 * SECOND
+ADMIN = "admin"
+
+
+class Downloads:
+    """Hands out URLs, and opens files for those who hold one."""
+
+    def __init__(self, store: MetadataStore, files: Files, *, direct: DirectTransfers, inline: DirectTransfers) -> None:
+        self._store = store
+        self._files = files
+        self._direct = direct
+        self._inline = inline  # For bytes that lie in the database, out of every blob store's reach.
+
+    def offer(
+        self, caller: Caller, file_id: str, *, wants_inline: bool = False, lifetime: Micros | None = None
+    ) -> HttpDownload:
+        """Make a URL from which a file can be read without a key. May ask the outside."""
+        file = self._files.readable(caller, file_id)
+        if lifetime is not None and lifetime <= 0:
+            raise errors.invalid("ttl", "must be above zero; leave it out for the server's own choice")
+        blob = self._store.blob(file.blob_id)
+        if blob is None:
+            raise errors.StoredContentCorruptError
+        transfers = self._inline if blob.is_inline else self._direct
+        kind = self.disposition(file, wants_inline=wants_inline)
+        return transfers.offer_download(
+            caller, file, blob, kind, min(DEFAULT_LIFETIME if lifetime is None else lifetime, MAX_LIFETIME)
+        )
+
+    def disposition(self, file: File, *, wants_inline: bool) -> str:
+        """Return how a file is presented: inline only if that was asked for and its bytes can do no harm."""
+        if not wants_inline or not dispositions.is_showable_type(file.content_type):
+            return dispositions.ATTACHMENT
+        source = self._files.open(file)
+        if isinstance(source, bytes):
+            head = source[: dispositions.HEAD_BYTES]
+        else:
+            try:
+                head = source.read(0, dispositions.HEAD_BYTES)
+            finally:
+                source.close()
+        return dispositions.INLINE if dispositions.may_show(file.content_type, head) else dispositions.ATTACHMENT
+
+    def file_of_holder(self, workspace_id: str, reader: str, file_id: str) -> File:
+        """Return a file for whoever holds a URL that was made in `reader`'s right, if that right still stands."""
+        file = self._store.file(workspace_id, file_id)
+        scopes = frozenset({ADMIN}) if reader == ADMIN else frozenset[str]()
+        who = Caller(workspace_id, "", Actor(reader, "USER", ""), scopes)
+        if file is None or file.state is FileState.DELETED or not access.may_read_file(self._store, who, file):
+            raise errors.NotFoundError("file", f"files/{file_id}")
+        if file.state is FileState.QUARANTINED:
+            raise errors.FileQuarantinedError
+        return file
