@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import postgres
+from tests import combinations, postgres
 from tests.gcs.running import RunningGcs
 from tests.running import Api, RunningServer
 
@@ -34,6 +34,22 @@ def gcs() -> Iterator[RunningGcs]:
     running = RunningGcs()
     yield running
     running.stop()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _all_stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Remove the stores of shared servers in the end."""
+    yield
+    combinations.remove(tmp_path_factory.getbasetemp())
+
+
+@pytest.fixture(autouse=True)
+def _own_stores(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Remove the stores of a test's own servers when they have ended."""
+    yield
+    tmp_path = request.node.funcargs.get("tmp_path") if isinstance(request.node, pytest.Function) else None
+    if isinstance(tmp_path, Path):
+        combinations.remove(tmp_path)
 
 
 @pytest.fixture(scope="session")

@@ -37,8 +37,9 @@ from remora_server import __main__, app
 from remora_server.core.intake import Intake, Taken
 from remora_server.core.model import Checksums
 from remora_server.core.ports import BlobReader, Staged
-from remora_server.stores import blobs_local
+from remora_server.stores import blobs_local, database_postgres
 from remora_server.stores.blobs_local import LocalBlobs
+from remora_server.stores.database_postgres import Postgres
 from remora_server.stores.database_sqlite import Sqlite
 from remora_server.stores.staged_file import StagedFile
 from tests.running import RunningServer
@@ -252,8 +253,21 @@ class BreakingSqlite(Sqlite):
         self.inner.connect_params["factory"] = BreakingConnection
 
 
+class BreakingPostgres(Postgres):
+    """Breaks before or after the commit of an upload's rows."""
+
+    def commit(self) -> None:
+        """Commit, and no more."""
+        if BreakingIntake.armed:
+            _reach("row")
+        super().commit()
+        if BreakingIntake.armed:
+            _reach("answer")
+
+
 if __name__ == "__main__":
     POINT = sys.argv.pop(1)
     vars(blobs_local)["StagedFile"] = BreakingStagedFile
+    vars(database_postgres)["Postgres"] = BreakingPostgres
     vars(app).update(LocalBlobs=BreakingBlobs, Intake=BreakingIntake, Sqlite=BreakingSqlite)
     sys.exit(__main__.main())

@@ -28,7 +28,6 @@ import psycopg
 
 from remora_server.stores import migrations
 from remora_server.stores.database_postgres import Postgres
-from tests.running import until
 
 ROOT = Path(__file__).parents[1]
 GIVEN = "REMORA_TEST_POSTGRES_URL"
@@ -104,7 +103,10 @@ class Cluster:
         assert self._server is not None
         os.kill(self._server.pid, signal.SIGQUIT)
         # Whoever started it may have ended, so that it is no child of this process.
-        until(lambda: not (self._data / "postmaster.pid").exists(), START_SECONDS)
+        end = time.monotonic() + START_SECONDS
+        while (self._data / "postmaster.pid").exists():
+            assert time.monotonic() < end, "PostgreSQL did not end in time"
+            time.sleep(0.02)
         with contextlib.suppress(ChildProcessError):
             self._server.wait(START_SECONDS)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import signal
@@ -27,6 +28,9 @@ from remora.v1 import (
     link_service_pb2_grpc,
     upload_ticket_service_pb2_grpc,
 )
+from remora_server import config
+from remora_server.config import Config
+from tests import combinations
 
 PROGRAM = (sys.executable, "-m", "remora_server")
 START_SECONDS = 30.0
@@ -38,7 +42,7 @@ class RunningServer:
     def __init__(self, data: Path, *options: str, environment: Mapping[str, str] | None = None) -> None:
         self.data = data
         self.options = options
-        self.environment = {**_clean_environment(), **(environment or {})}
+        self.environment = {**_clean_environment(), **combinations.environment_of(data), **(environment or {})}
         self.ready: dict[str, Any] = {}
         self.rest_of_output = ""
         self._process: subprocess.Popen[str] | None = None
@@ -145,6 +149,15 @@ class RunningServer:
     def staged_files(self, ticket_id: str = "") -> list[Path]:
         """Return where the bytes of one unfinished upload, or of all, gather."""
         return list((self.data / "blobs" / "staging").glob(f"*/{ticket_id}*"))
+
+    def config(self) -> Config:
+        """Return the settings that the server runs with, but for its options."""
+        ours = {name: value for name, value in self.environment.items() if name.startswith("REMORA_")}
+        return config.load(ours, argparse.Namespace(REMORA_DATA=str(self.data)))
+
+    def sql(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
+        """Run a statement on the database, past the server; return its rows, or an empty one for each it changed."""
+        return combinations.sql(self.data, statement, values)
 
     def blob_files(self) -> list[Path]:
         """Every file of the blob store, staged ones too, without its marker."""

@@ -17,12 +17,12 @@ import pytest
 from remora.v1 import attachment_service_pb2
 from remora.v1 import file_service_pb2 as pb
 from remora_server import app
-from remora_server.config import Config
 from remora_server.core import ids
 from remora_server.core.model import Lease
 from remora_server.core.sweep import LEASE
 from remora_server.stores import tables
 from remora_server.stores.tables import Attachments, Blobs, Files, Tickets
+from tests.combinations import only_sqlite
 from tests.crashing import kill_gc
 from tests.e2e.programs import REMORA_SERVER, clean_environment, run
 from tests.running import PROGRAM, Api, RunningServer, until
@@ -63,7 +63,7 @@ def test_a_server_sweeps_by_itself(start_server: Start) -> None:
 def test_one_sweep_at_a_time(start_server: Start) -> None:
     """While one process sweeps, `gc` says which, and ends with 1; a dry run is free, and so is `gc` afterwards."""
     server = start_server()
-    with app.open_stores(Config(data=server.data)) as stores, app.leases_of(stores).held(LEASE):
+    with app.open_stores(server.config()) as stores, app.leases_of(stores).held(LEASE):
         refused = server.command("gc", "--json", check=False)
         assert refused.returncode == 1
         message = json.loads(refused.stderr)["error"]["message"]
@@ -117,6 +117,7 @@ def refusal(tmp_path: Path, *arguments: str) -> str:
 COMMANDS = (["gc", "--grace", "0"], ["gc", "--grace", "0", "--dry-run"], ["fsck"], ["serve", "--grpc-port", "0"])
 
 
+@only_sqlite
 @pytest.mark.parametrize("marked", [True, False])
 @pytest.mark.parametrize("command", COMMANDS, ids=["gc", "gc-dry-run", "fsck", "serve"])
 def test_blobs_of_another_database_are_left_alone(
@@ -137,6 +138,7 @@ def test_blobs_of_another_database_are_left_alone(
     assert sorted(path for path in other.rglob("*") if path.is_file() and "blobs" in path.parts) == before
 
 
+@only_sqlite
 def test_a_missing_database(tmp_path: Path, other: Path) -> None:
     """`gc` and `fsck` make none: they say what to do."""
     (other / "remora.db").unlink()
@@ -175,7 +177,7 @@ def make_work(server: RunningServer) -> dict[str, bytes]:
             api.attachments.DeleteAttachment(attachment_service_pb2.DeleteAttachmentRequest(attachment_id=held))
         append(api, new_ticket(api, spec_of(size_bytes=60 * KIB)).id, 0, os.urandom(20 * KIB))
     server.stop()
-    with app.open_stores(Config(data=server.data)) as stores:
+    with app.open_stores(server.config()) as stores:
         for _ in range(8):
             stores.blobs.put(ids.new_id(ids.BLOB), b"orphan")
             staged = stores.blobs.stage(ids.new_id(ids.TICKET), 0)
@@ -193,7 +195,7 @@ def make_all_older(server: RunningServer) -> None:
         (Blobs, (Blobs.create_time,)),
         (Tickets, (Tickets.create_time, Tickets.expire_time)),
     )
-    with app.open_stores(Config(data=server.data)) as stores:
+    with app.open_stores(server.config()) as stores:
         for table, columns in times:
             older = table.update({column: column - DAY * 10**6 for column in columns})
             stores.writer.run(partial(stores.database.execute, older))
@@ -208,13 +210,13 @@ def make_young(server: RunningServer) -> tuple[str, str, str]:
     running = new_ticket(api).id
     append(api, running, 0, os.urandom(20 * KIB))
     server.stop()
-    with app.open_stores(Config(data=server.data)) as stores:
+    with app.open_stores(server.config()) as stores:
         return deleted, running, stores.blobs.put(ids.new_id(ids.BLOB), b"young")
 
 
 def state_of(server: RunningServer) -> object:
     """Return what lies in the blob store, and every row, but for those that sweeps leave for each other."""
-    with app.open_stores(Config(data=server.data)) as stores:
+    with app.open_stores(server.config()) as stores:
         rows = {
             table.__name__: sorted(map(repr, stores.database.select(table.select())))
             for table in tables.ALL
@@ -226,7 +228,7 @@ def state_of(server: RunningServer) -> object:
 
 def free_lease(server: RunningServer) -> None:
     """Give back the lease of a killed process, which would run out after a minute, as tests/core shows."""
-    with app.open_stores(Config(data=server.data)) as stores:
+    with app.open_stores(server.config()) as stores:
         found = stores.writer.run(lambda: stores.metadata.take_lease(Lease(LEASE, "", 0), stores.clock.now()))
         stores.writer.run(lambda: stores.metadata.drop_lease(LEASE, found.holder))
 

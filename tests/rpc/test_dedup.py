@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from pathlib import Path
 from uuid import uuid4
 
@@ -88,8 +86,7 @@ def blobs(server: RunningServer, data: bytes) -> int:
     Bytes that turned out to be there already are removed just after the answer, hence the waiting.
     """
     in_files = sum(_content(path) == data for path in server.blob_files())
-    with closing(sqlite3.connect(server.data / "remora.db", timeout=30)) as database:
-        (count,) = database.execute("SELECT count(*) FROM blob_bytes WHERE data = ?", (data,)).fetchone()
+    ((count,),) = server.sql("SELECT count(*) FROM blob_bytes WHERE data = ?", data)
     return in_files + int(count)
 
 
@@ -101,8 +98,7 @@ def _content(path: Path) -> bytes:
 
 def quarantine(server: RunningServer, file_id: str) -> None:
     """Do what a scan does that found something."""
-    with closing(sqlite3.connect(server.data / "remora.db", timeout=30)) as database, database:
-        assert database.execute("UPDATE files SET state = 'QUARANTINED' WHERE id = ?", (file_id,)).rowcount == 1
+    assert len(server.sql("UPDATE files SET state = 'QUARANTINED' WHERE id = ?", file_id)) == 1
 
 
 # Across workspaces

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from pathlib import Path
 from uuid import uuid4
 
@@ -207,9 +205,7 @@ def flip_in_file(server: RunningServer, size_bytes: int) -> str:
 def flip_in_database(server: RunningServer, data: bytes) -> None:
     """Flip one bit of a blob that lies in the database."""
     damaged = bytes([data[0] ^ 1]) + data[1:]
-    with closing(sqlite3.connect(server.data / "remora.db", timeout=30)) as database, database:
-        changed = database.execute("UPDATE blob_bytes SET data = ? WHERE data = ?", (damaged, data))
-        assert changed.rowcount == 1
+    assert len(server.sql("UPDATE blob_bytes SET data = ? WHERE data = ?", damaged, data)) == 1
 
 
 @pytest.mark.parametrize("size", [100, 40 * KIB, 2 * MIB + 7])

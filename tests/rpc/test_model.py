@@ -81,6 +81,7 @@ class Document:
     name: str
     content: bytes
     deleted: bool = False
+    on_its_way_out: bool = False  # Its last card was deleted; nobody is handed it again.
 
 
 @dataclass
@@ -122,6 +123,12 @@ class World:
     def holders(self, file: Document) -> list[Card]:
         """Return the live cards that show a file."""
         return [one for one in self.cards if one.target == file.id and not one.deleted]
+
+    def note_holders(self, card: Card) -> None:
+        """Note whether the file of a card, if it shows one, lost its last card."""
+        for file in self.files:
+            if file.id == card.target and not file.deleted:
+                file.on_its_way_out = not self.holders(file)
 
     def readable(self, user: int, file: Document) -> bool:
         """Tell whether a user knows of a file."""
@@ -292,6 +299,7 @@ class Machine(RuleBasedStateMachine):
             else:
                 card.deleted = not card.deleted
             card.version += 1
+            world.note_holders(card)
             world.tell(f"{verb.lower()}d", card)
             return card
 
@@ -316,7 +324,7 @@ class Machine(RuleBasedStateMachine):
         known = [
             one for one in world.files if (one.content, one.deleted) == (data, False) and world.readable(user, one)
         ]
-        own = [one for one in known if (one.owner, one.name) == (user, name)]
+        own = [one for one in known if (one.owner, one.name, one.on_its_way_out) == (user, name, False)]
         answer = self.callers[user].files.UploadFile(request)
         assert answer.outcome == (file_pb.UPLOAD_OUTCOME_ALREADY_EXISTS if known else file_pb.UPLOAD_OUTCOME_STORED)
         if own:
@@ -353,6 +361,7 @@ class Machine(RuleBasedStateMachine):
         if present is not None:
             assert card_id == present.id
             return
+        file.on_its_way_out = False
         titled = {"title": file.name, **texts}
         card = self.world.add(place, file.id, titled, is_file=True, sequence=None)
         self.took(card, get(self.callers[user], card_id), created=True)
@@ -394,7 +403,7 @@ class Machine(RuleBasedStateMachine):
             if not name:
                 if not file.deleted:
                     raise Refused("NOT_DELETED")
-                file.deleted = False
+                file.deleted = file.on_its_way_out = False
                 world.tell_file("undeleted", file)
                 return True
             if file.deleted:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from uuid import uuid4
 
 import grpc
@@ -498,11 +496,8 @@ def test_committed_bytes_prolong_a_ticket(start_server: Start) -> None:
     prolonged = ticket(api, made.id)
     assert prolonged.expire_time.ToNanoseconds() > made.expire_time.ToNanoseconds()
     week = 7 * 24 * 3600
-    with closing(sqlite3.connect(server.data / "remora.db")) as database, database:
-        changed = database.execute(
-            "UPDATE tickets SET create_time = create_time - ? WHERE id = ?", ((week - 60) * 1_000_000, made.id)
-        )
-        assert changed.rowcount == 1
+    older = "UPDATE tickets SET create_time = create_time - ? WHERE id = ?"
+    assert len(server.sql(older, (week - 60) * 1_000_000, made.id)) == 1
     append(api, made.id, 1, b"y")
     old = ticket(api, made.id)
     assert old.expire_time.ToNanoseconds() - old.create_time.ToNanoseconds() == week * 10**9

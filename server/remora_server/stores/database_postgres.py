@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -126,16 +126,8 @@ class Postgres(Database):
     def row(self, statement: Kept, *values: object) -> Row | None:
         """Run a kept query; return its first row."""
         text = statement.texts.get(self._kind) or statement.text_for(self.inner)
-        bound = text.arrange(values) if text.arrange else values
-        session: Session | None = getattr(self._local, "session", None)
-        if session is None:
-            found = self._read(text.sql, bound, kept=True)
-            return found[0] if found else None
-        try:
-            row: Row | None = session.cursor.execute(text.sql, bound, prepare=True).fetchone()
-        except DRIVER_ERRORS as error:
-            raise self._failure(session, error) from error
-        return row
+        found = self._rows(text.sql, text.arrange(values) if text.arrange else values, kept=True)
+        return found[0] if found else None
 
     def rows(self, statement: Kept, *values: object) -> list[Row]:
         """Run a kept query; return its rows."""
@@ -303,16 +295,18 @@ class Postgres(Database):
         except DRIVER_ERRORS as error:
             raise self._refusal(error) from error
 
-    def _rows(self, sql: str, values: Any, *, kept: bool = False) -> list[Row]:  # noqa: ANN401 - what Peewee binds.
+    def _rows(self, sql: str, values: Sequence[object], *, kept: bool = False) -> list[Row]:
         session: Session | None = getattr(self._local, "session", None)
-        if session is None:
-            return self._read(sql, values, kept=kept)
         try:
+            if session is None:
+                return self._read(sql, values, kept=kept)
             return session.cursor.execute(sql, values, prepare=kept or None).fetchall()
         except DRIVER_ERRORS as error:
+            if type(error) is psycopg.DataError and (unlike := _without_nul(values)) != tuple(values):
+                return self._rows(sql, unlike, kept=kept)
             raise self._failure(session, error) from error
 
-    def _change(self, sql: str, values: Any, *, kept: bool = False) -> int:  # noqa: ANN401 - as above.
+    def _change(self, sql: str, values: Sequence[object], *, kept: bool = False) -> int:
         session: Session | None = getattr(self._local, "session", None)
         try:
             if session is None:
@@ -324,20 +318,17 @@ class Postgres(Database):
         session.total_changes += changed
         return changed
 
-    def _read(self, sql: str, values: Any, *, kept: bool) -> list[Row]:  # noqa: ANN401 - as above.
+    def _read(self, sql: str, values: Sequence[object], *, kept: bool) -> list[Row]:
         """Run a query outside of any transaction; once more if its connection had died since it was last used."""
-        try:
-            with self._lent() as connection:
-                try:
-                    return connection.execute(sql, values, prepare=kept or None, binary=True).fetchall()
-                except psycopg.OperationalError:
-                    if not connection.broken or self._closed:
-                        raise
-            self._pool.check()  # The others in the pool have died with it.
-            with self._lent() as connection:
+        with self._lent() as connection:
+            try:
                 return connection.execute(sql, values, prepare=kept or None, binary=True).fetchall()
-        except DRIVER_ERRORS as error:
-            raise self._refusal(error) from error
+            except psycopg.OperationalError:
+                if not connection.broken or self._closed:
+                    raise
+        self._pool.check()  # The others in the pool have died with it.
+        with self._lent() as connection:
+            return connection.execute(sql, values, prepare=kept or None, binary=True).fetchall()
 
     @contextmanager
     def _lent(self) -> Iterator[psycopg.Connection[Row]]:
@@ -416,6 +407,11 @@ def _configure(connection: psycopg.Connection[Row]) -> None:
     connection.prepare_threshold = STATEMENTS_PREPARED_AFTER
     connection.prepared_max = STATEMENTS_CACHED
     connection.pgconn.exec_(SESSION)
+
+
+def _without_nul(values: Sequence[object]) -> tuple[object, ...]:
+    """Return values to search for that PostgreSQL takes: no text in it has a NUL, so such a one equals none of them."""
+    return tuple(value.replace("\0", "\uffff") if isinstance(value, str) else value for value in values)
 
 
 def _may_pass(error: psycopg.Error) -> bool:

@@ -1,0 +1,59 @@
+"""On which stores the tests' servers run.
+
+REMORA_TEST_STORES is `sqlite+disk`, which is the default, `postgres+disk`, `sqlite+gcs` or `postgres+gcs`. Each data
+directory has stores of its own, the same whenever a server is started on it.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Sequence
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from tests import postgres
+
+STORES = os.environ.get("REMORA_TEST_STORES", "sqlite+disk")
+DATABASE, _, BLOBS = STORES.partition("+")
+assert DATABASE in {"sqlite", "postgres"}, STORES
+assert BLOBS in {"disk", "gcs"}, STORES
+
+only_sqlite = pytest.mark.skipif(DATABASE != "sqlite", reason="about what becomes of a SQLite file")
+
+_databases: dict[Path, tuple[str, ExitStack]] = {}
+
+
+def environment_of(data: Path) -> dict[str, str]:
+    """Return the settings that make a server keep what belongs to a data directory in these stores."""
+    if BLOBS == "gcs":
+        raise NotImplementedError("REMORA_BLOBS and STORAGE_EMULATOR_HOST of a bucket for this data directory")
+    return {"REMORA_DATABASE_URL": _postgres_url(data)} if DATABASE == "postgres" else {}
+
+
+def sql(data: Path, statement: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+    """Run a statement, with `?` for values, on the database of a data directory, past its server; return its rows."""
+    if DATABASE == "postgres":
+        with psycopg.connect(_postgres_url(data)) as connection:
+            cursor = connection.execute(statement.replace("?", "%s"), values)
+            return cursor.fetchall() if cursor.description else [()] * cursor.rowcount
+    with closing(sqlite3.connect(data / "remora.db", timeout=30)) as database, database:
+        found = database.execute(statement, values)
+        return found.fetchall() if found.description else [()] * found.rowcount
+
+
+def remove(folder: Path) -> None:
+    """Remove what was made outside of a folder for the data directories in it."""
+    for data in [data for data in _databases if data.is_relative_to(folder)]:
+        _databases.pop(data)[1].close()
+
+
+def _postgres_url(data: Path) -> str:
+    if data not in _databases:
+        ending = ExitStack()
+        _databases[data] = ending.enter_context(postgres.new_database()), ending
+    return _databases[data][0]
