@@ -76,6 +76,7 @@ def opened(path: Path) -> Iterator[Bench]:
 def test_a_lone_caller_s_commits_are_made_on_the_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """After a first, quick commit beside it the loop commits itself, durably before the caller hears of it."""
     monkeypatch.setattr(loop_writer, "QUICK_SECONDS", PLENTY)
+    monkeypatch.setattr(loop_writer, "LONE_CHANGES", 2)
 
     async def changes(bench: Bench) -> None:
         for number in range(3):
@@ -90,8 +91,9 @@ def test_a_lone_caller_s_commits_are_made_on_the_loop(tmp_path: Path, monkeypatc
 def test_the_loop_waits_for_no_commit_while_others_would_wait_with_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With another call on its way, or two changes at once, commits are made beside the loop."""
+    """With another call on its way, or two changes at once or just before, commits are made beside the loop."""
     monkeypatch.setattr(loop_writer, "QUICK_SECONDS", PLENTY)
+    monkeypatch.setattr(loop_writer, "LONE_CHANGES", 2)
 
     async def changes(bench: Bench) -> None:
         await bench.change("w0")
@@ -99,16 +101,18 @@ def test_the_loop_waits_for_no_commit_while_others_would_wait_with_it(
         await bench.change("w1")
         bench.alone = True
         await asyncio.gather(bench.change("w2"), bench.change("w3"))
+        await bench.change("w4")
 
     with opened(tmp_path) as bench:
         asyncio.run(changes(bench))
-        assert bench.committed_on == ["commit"] * 3
-        assert bench.rows() == 4
+        assert bench.committed_on == ["commit"] * 4
+        assert bench.rows() == 5
 
 
 def test_a_slow_disk_is_waited_for_beside_the_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """After a commit that took its time the loop waits for none, not even a lone caller's."""
     monkeypatch.setattr(loop_writer, "QUICK_SECONDS", 0.0)
+    monkeypatch.setattr(loop_writer, "LONE_CHANGES", 1)
 
     async def changes(bench: Bench) -> None:
         for number in range(3):
@@ -122,6 +126,7 @@ def test_a_slow_disk_is_waited_for_beside_the_loop(tmp_path: Path, monkeypatch: 
 def test_checkpoints_are_made_beside_the_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """While the loop commits it makes no checkpoints; every so many commits the thread gets one, and may."""
     monkeypatch.setattr(loop_writer, "QUICK_SECONDS", PLENTY)
+    monkeypatch.setattr(loop_writer, "LONE_CHANGES", 2)
     monkeypatch.setattr(loop_writer, "HERE_LIMIT", 2)
 
     async def changes(bench: Bench) -> None:
@@ -139,6 +144,7 @@ def test_a_commit_that_fails_on_the_loop_is_tried_again_by_the_writer(
 ) -> None:
     """The caller whose commit failed hears of the one that the writer made instead, and the row is there once."""
     monkeypatch.setattr(loop_writer, "QUICK_SECONDS", PLENTY)
+    monkeypatch.setattr(loop_writer, "LONE_CHANGES", 2)
 
     async def changes(bench: Bench) -> None:
         await bench.change("w0")

@@ -28,6 +28,7 @@ Result = TypeVar("Result")
 
 TURN_CALLS = 64  # Some three milliseconds.
 QUICK_SECONDS = 0.001  # What the loop waits for a commit, where it does.
+LONE_CHANGES = 8  # Batches of one change in a row, by which a lone caller is known.
 HERE_LIMIT = 256  # Commits on the loop between two on the thread, which also takes what they wrote into the database.
 CHECKPOINTS_OFF = "PRAGMA wal_autocheckpoint = 0"
 CHECKPOINTS_ON = f"PRAGMA wal_autocheckpoint = {PRAGMAS['wal_autocheckpoint']}"
@@ -45,6 +46,7 @@ class LoopWriter:
         self._is_alone = is_alone
         self._was_quick = False
         self._committed_here = 0
+        self._single = 0  # Batches of one change, one after the other.
         self._gathered: list[Job] = []
         self._is_scheduled = False
         self._is_committing = False
@@ -137,7 +139,10 @@ class LoopWriter:
 
     def _may_commit_here(self, batch: Sequence[Job]) -> bool:
         """Tell whether the loop may wait for this commit; then it is not one that has a checkpoint to make."""
-        may = len(batch) == 1 and self._was_quick and self._committed_here < HERE_LIMIT and self._is_alone()
+        # Of many callers, one is now and then the only one whose call was read already.
+        self._single = self._single + 1 if len(batch) == 1 else 0
+        is_lone = self._single >= LONE_CHANGES and self._is_alone()
+        may = is_lone and self._was_quick and self._committed_here < HERE_LIMIT
         if may and not self._committed_here:
             self._database.command(CHECKPOINTS_OFF)
         elif self._committed_here and not may:
