@@ -57,6 +57,7 @@ class Stream:
         spec: file_pb2.FileSpec | None = None,
         attach_to: str = "",
         request_id: str = "",
+        workspace: str = "demo",
         opening: bool = True,
     ) -> None:
         self._requests: SimpleQueue[pb.WriteFileRequest | None] = SimpleQueue()
@@ -65,7 +66,7 @@ class Stream:
         self.offset = 0
         if not opening:
             return
-        wanted = pb.WriteFileRequest.Open(workspace_id="demo", request_id=request_id)
+        wanted = pb.WriteFileRequest.Open(workspace_id=workspace, request_id=request_id)
         if ticket_id:
             wanted.upload_ticket_id = ticket_id
         else:

@@ -627,8 +627,13 @@ def test_cancelled_streams_give_their_places_back(start_server: Start) -> None:
 
 
 def test_too_many_streams_of_one_user_are_refused_at_once(start_server: Start) -> None:
-    """A user with 256 open streams is told TOO_MANY_STREAMS with a delay, and may go on once one has ended."""
-    api = start_server().api()
+    """A user with 256 open streams is told TOO_MANY_STREAMS with a delay, and may go on once one has ended.
+
+    P44: another tenant's stream is admitted all the while.
+    """
+    server = start_server()
+    api = server.api()
+    other = server.api(server.new_key("other", workspace="other"))
     streams = [Stream(api) for _ in range(256)]
     try:
         for stream in streams:
@@ -636,6 +641,10 @@ def test_too_many_streams_of_one_user_are_refused_at_once(start_server: Start) -
         with refused(grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_STREAMS") as refusals, Stream(api) as more:
             more.ready()
         assert refusals[0].retry.retry_delay.ToTimedelta().total_seconds() > 0
+        with Stream(other, workspace="other") as theirs:
+            theirs.ready()
+            theirs.send(b"theirs")
+            assert theirs.finish().file.size_bytes == 6
         streams[0].send(b"x")
         streams[0].finish()
         with Stream(api) as another:
