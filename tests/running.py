@@ -168,9 +168,17 @@ class RunningServer:
 class Api:
     """Stubs of every service over one channel, with a key on each call."""
 
-    def __init__(self, address: str, key: str, options: Sequence[tuple[str, Any]] = ()) -> None:
+    def __init__(
+        self,
+        address: str,
+        key: str,
+        options: Sequence[tuple[str, Any]] = (),
+        channel: grpc.Channel | None = None,
+    ) -> None:
         metadata: tuple[tuple[str, str], ...] = (("authorization", f"Bearer {key}"),) if key else ()
-        self.channel: grpc.Channel = grpc.intercept_channel(grpc.insecure_channel(address, options), _Signed(metadata))
+        self.channel: grpc.Channel = grpc.intercept_channel(
+            channel or grpc.insecure_channel(address, options), _Signed(metadata)
+        )
         self.tickets = upload_ticket_service_pb2_grpc.UploadTicketServiceStub(self.channel)
         self.files = file_service_pb2_grpc.FileServiceStub(self.channel)
         self.attachments = attachment_service_pb2_grpc.AttachmentServiceStub(self.channel)

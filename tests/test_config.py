@@ -163,7 +163,16 @@ def test_an_unknown_name_suggests_the_nearest() -> None:
 
 def test_names_of_others_are_left_alone() -> None:
     """Client settings, those of test programs, and names that are not ours are no business of the server."""
-    others = ["REMORA_ADDRESS", "REMORA_KEY", "REMORA_WORKSPACE", "REMORA_CA", "REMORA_TEST_X", "REMORA_BARS_X", "PATH"]
+    others = [
+        "REMORA_ADDRESS",
+        "REMORA_KEY",
+        "REMORA_WORKSPACE",
+        "REMORA_CA",
+        "REMORA_CERT",
+        "REMORA_TEST_X",
+        "REMORA_BARS_X",
+        "PATH",
+    ]
     assert load(dict.fromkeys(others, "x")) == Config()
 
 
@@ -171,9 +180,6 @@ def test_names_of_others_are_left_alone() -> None:
     ("name", "text"),
     [
         ("REMORA_BLOBS", "gs://bucket/prefix"),
-        ("REMORA_TLS_CERT", "cert.pem"),
-        ("REMORA_TLS_KEY", "key.pem"),
-        ("REMORA_TLS_CLIENT_CA", "ca.pem"),
         ("REMORA_TRUSTED_PROXIES", "10.0.0.0/8"),
         ("REMORA_ALLOWED_NETWORKS", "::1,127.0.0.0/8"),
         ("REMORA_CORS_ORIGINS", "*"),

@@ -309,7 +309,7 @@ def _banner(settings: Config, ready: app.Ready) -> str:
             "  (not for production)"
         )
     lines += [
-        f"│ gRPC      {ready.grpc}      reflection, health",
+        f"│ gRPC      {ready.grpc}      {'TLS, ' if settings.tls_cert else ''}reflection, health",
         f"│ HTTP      {ready.http}      /healthz",
         f"│ limits    file {shown} · chunk 1 MiB (max 2 MiB) · ticket {hours:g} h",
         f"│ stores    {settings.database_name} + {settings.blobs_path}",

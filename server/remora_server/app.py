@@ -53,6 +53,7 @@ from remora_server.gateway.app import Rules as GatewayRules
 from remora_server.gateway.bodies import Pace as UploadPace
 from remora_server.gateway.signed_urls import SignedUrls
 from remora_server.rpc.calls import Calls, Traffic
+from remora_server.rpc.credentials import server_credentials
 from remora_server.rpc.server import RpcServer, Rules
 from remora_server.rpc.upload_stream import Pace
 from remora_server.stores.blobs_local import LocalBlobs
@@ -62,6 +63,7 @@ from remora_server.stores.loop_writer import LoopWriter
 from remora_server.stores.metadata import SqlMetadata
 from remora_server.stores.migrations import check, migrate
 from remora_server.stores.writer import Writer
+from remora_server.tls import CertificateError, Certificates, Paths
 from remora_server.upkeep import Upkeep
 
 log = logging.getLogger(__name__)
@@ -72,6 +74,7 @@ KEY_BYTES = 32
 READ_THREADS = 8
 CONNECT_SECONDS = 10.0  # A database that starts together with the server may take as long.
 OVERTAKEN_SECONDS = 1.0
+REFRESH_SECONDS = 1.0
 MOST_FILES = 1024 * 1024
 
 
@@ -219,6 +222,7 @@ class Ready:
 
 def prepare(config: Config, *, dev_mode: bool) -> dev.Seeded | None:
     """Do what is done once before several workers serve; return what development mode seeded."""
+    _certificates(config)
     with open_stores(config, migrating=True) as stores:
         require_own(stores.metadata, stores.blobs)
         signing_key(config)
@@ -282,6 +286,7 @@ async def _serve(
         sync=ThreadPoolExecutor(2, "sync"),
         wait=ThreadPoolExecutor(1024, "wait"),
     )
+    certificates = _certificates(config)
     traffic = Traffic()
     loop_writer = (
         LoopWriter(stores.database, stores.writer, traffic.is_single) if isinstance(stores.database, Sqlite) else None
@@ -291,7 +296,7 @@ async def _serve(
     )
     bound = bind(config.listen, config.http_port, share_port=share_ports)
     http_port = int(bound.getsockname()[1])
-    public_url = config.public_url or f"http://{_host(config)}:{http_port}"
+    public_url = config.public_url or _own_url(config, http_port)
     urls = SignedUrls(public_url, signing_key(config), stores.clock)
     rules = _rules(config, stores, pools, urls)
     tenants = tenants_of(stores)
@@ -306,6 +311,7 @@ async def _serve(
         mode=DedupMode(config.dedup_mode),
         transports=(STREAMED, *rules.transfers.transports),
         share_port=share_ports,
+        credentials=server_credentials(certificates.pems) if certificates else None,
     )
     loop = asyncio.get_running_loop()
 
@@ -335,10 +341,13 @@ async def _serve(
         Bounds(
             UploadPace(config.idle_timeout_seconds, config.min_rate), config.drain_timeout_seconds, config.cors_origins
         ),
+        tls=certificates.context if certificates else None,
     )
     grpc_port = await rpc.start(f"{_host(config)}:{config.grpc_port}")
     await gateway.start()
-    stopping_overtaken = asyncio.create_task(_stop_overtaken(rules.uploads, calls))
+    watching = [asyncio.create_task(_stop_overtaken(rules.uploads, calls))]
+    if certificates:
+        watching.append(asyncio.create_task(_refresh(certificates)))
     upkeep = Upkeep(
         sweep_of(stores),
         leases_of(stores),
@@ -351,7 +360,8 @@ async def _serve(
     await stopping.wait()
     log.info("draining")
     await asyncio.gather(rpc.stop(config.drain_timeout_seconds), gateway.stop())
-    stopping_overtaken.cancel()
+    for task in watching:
+        task.cancel()
     await asyncio.to_thread(upkeep.stop)
     for pool in (pools.wait, pools.work, pools.sync, readers):
         await asyncio.to_thread(pool.shutdown)
@@ -364,8 +374,31 @@ def _host(config: Config) -> str:
 
 
 def _ready(config: Config, grpc_port: int, http_port: int, seeded: dev.Seeded | None) -> Ready:
-    host = _host(config)
-    return Ready(f"{host}:{grpc_port}", f"http://{host}:{http_port}", seeded)
+    return Ready(f"{_host(config)}:{grpc_port}", _own_url(config, http_port), seeded)
+
+
+def _own_url(config: Config, http_port: int) -> str:
+    return f"{'https' if config.tls_cert else 'http'}://{_host(config)}:{http_port}"
+
+
+def _certificates(config: Config) -> Certificates | None:
+    chain, key, client_ca = config.tls_cert, config.tls_key, config.tls_client_ca
+    if chain is None or key is None:
+        if chain or key or client_ca:
+            missing = "REMORA_TLS_KEY" if chain else "REMORA_TLS_CERT" if key else "REMORA_TLS_CERT and REMORA_TLS_KEY"
+            raise ConfigError(f"TLS is set up by half: {missing} must name a file too.")
+        return None
+    try:
+        return Certificates(Paths(chain, key, client_ca))
+    except CertificateError as problem:
+        raise ConfigError(str(problem)) from problem
+
+
+async def _refresh(certificates: Certificates) -> None:
+    """Look whether the files of the certificate have changed."""
+    while True:
+        await asyncio.sleep(REFRESH_SECONDS)
+        await asyncio.to_thread(certificates.refresh)
 
 
 async def _stop_overtaken(uploads: Uploads, calls: Calls) -> None:

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, TypeVar
 from urllib.parse import unquote
 
 PREFIX = "REMORA_"
-CLIENT_SETTINGS = frozenset({"REMORA_ADDRESS", "REMORA_KEY", "REMORA_WORKSPACE", "REMORA_CA"})
+CLIENT_SETTINGS = frozenset({"REMORA_ADDRESS", "REMORA_KEY", "REMORA_WORKSPACE", "REMORA_CA", "REMORA_CERT"})
 IGNORED_PREFIXES = ("REMORA_TEST_", "REMORA_BARS_")
 
 IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -242,9 +242,6 @@ class Config:
 Unsupported = Mapping[str, tuple[Callable[[Any], bool], str]]
 NOT_YET: Unsupported = {
     "blobs": (lambda url: url.startswith("gs:"), "only directories can keep file contents"),
-    "tls_cert": (bool, "the ports can't speak TLS"),
-    "tls_key": (bool, "the ports can't speak TLS"),
-    "tls_client_ca": (bool, "the ports can't speak TLS"),
     "trusted_proxies": (bool, "forwarding headers are never believed"),
     "allowed_networks": (bool, "there are no webhooks"),
     "cors_origins": (bool, "other web origins can't call the HTTP port"),

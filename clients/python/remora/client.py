@@ -70,8 +70,9 @@ _Listing = TypeVar("_Listing", bound=_Lists)
 class Client:
     """A connection to a server as one user, in one workspace. Threads may share it.
 
-    What is not given is taken from REMORA_ADDRESS (localhost:7460), REMORA_KEY, REMORA_WORKSPACE and REMORA_CA. `ca`
-    names a file of certificates; giving one turns TLS on. A transfer that gets nowhere is given up after
+    What is not given is taken from REMORA_ADDRESS (localhost:7460), REMORA_KEY, REMORA_WORKSPACE, REMORA_CA and
+    REMORA_CERT. `ca` names a file of certificates; giving one turns TLS on. `cert` names a file with a certificate and
+    its key, for servers that ask their clients for one. A transfer that gets nowhere is given up after
     `patience` seconds, or `connect_timeout` if the server was never reached.
 
     The attributes files, attachments, upload_tickets, links, activities, issues and capabilities are the stubs of the
@@ -85,6 +86,7 @@ class Client:
         key: str | None = None,
         workspace: str | None = None,
         ca: str | os.PathLike[str] | None = None,
+        cert: str | os.PathLike[str] | None = None,
         patience: float = PATIENCE_SECONDS,
         connect_timeout: float = CONNECT_SECONDS,
         state_folder: Path | None = None,
@@ -93,6 +95,10 @@ class Client:
         self.workspace = workspace or os.environ.get("REMORA_WORKSPACE", "")
         if not self.workspace:
             raise ValueError("no workspace: pass workspace=... or set REMORA_WORKSPACE")
+        ca = ca or os.environ.get("REMORA_CA") or None
+        cert = cert or os.environ.get("REMORA_CERT") or None
+        if cert is not None and ca is None:
+            raise ValueError("a certificate is shown over TLS only: pass ca=... or set REMORA_CA")
         self._patience_seconds = patience
         self._connect_seconds = connect_timeout
         self._state = State(state_folder)
@@ -100,7 +106,8 @@ class Client:
         self._connection = Connection(
             self.address,
             os.environ.get("REMORA_KEY", "") if key is None else key,
-            ca or os.environ.get("REMORA_CA") or None,
+            ca,
+            cert,
         )
         self.files = self._connection.files
         self.attachments = self._connection.attachments

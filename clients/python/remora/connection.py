@@ -30,13 +30,22 @@ _Response = TypeVar("_Response")
 class Connection:
     """One channel and the stubs on it."""
 
-    def __init__(self, address: str, key: str, ca: str | os.PathLike[str] | None) -> None:
+    def __init__(
+        self,
+        address: str,
+        key: str,
+        ca: str | os.PathLike[str] | None,
+        cert: str | os.PathLike[str] | None = None,
+    ) -> None:
         self.heard = False  # Whether the server ever answered anything.
         options = _options(address)
         if ca is None:
             channel = grpc.insecure_channel(address, options)
         else:
-            channel = grpc.secure_channel(address, grpc.ssl_channel_credentials(Path(ca).read_bytes()), options)
+            # Of a file that holds both, gRPC takes the key for the one and the certificates for the other.
+            own = Path(cert).read_bytes() if cert is not None else None
+            credentials = grpc.ssl_channel_credentials(Path(ca).read_bytes(), own, own)
+            channel = grpc.secure_channel(address, credentials, options)
         self._channel = channel
         signed = grpc.intercept_channel(channel, _Signer(key))
         self.files = FileServiceStub(signed)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -57,7 +58,15 @@ class Gateway:
     """Serves HTTP on one port, in the event loop that is running."""
 
     def __init__(
-        self, rules: Rules, calls: Calls, is_well: CheckStores, bound: socket.socket, url_path: str, bounds: Bounds
+        self,
+        rules: Rules,
+        calls: Calls,
+        is_well: CheckStores,
+        bound: socket.socket,
+        url_path: str,
+        bounds: Bounds,
+        *,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self._is_well = is_well
         self._bound = bound
@@ -97,6 +106,7 @@ class Gateway:
                 proxy_headers=False,
                 timeout_keep_alive=KEEP_ALIVE_SECONDS,
                 timeout_graceful_shutdown=max(1, round(bounds.drain_seconds)),
+                ssl_context_factory=None if tls is None else lambda _config, _default: tls,
             )
         )
 

@@ -11,7 +11,7 @@ import remora
 from remora.cli import cards, log, transfers
 from remora.cli.settings import DEFAULT_ADDRESS, Settings, refuse_unknown
 
-ANYWHERE = "--address, --key, --workspace, --ca and --json may stand before or after the command."
+ANYWHERE = "--address, --key, --workspace, --ca, --cert and --json may stand before or after the command."
 
 app = typer.Typer(
     name="remora",
@@ -43,13 +43,17 @@ def _settings(
         str,
         typer.Option(envvar="REMORA_CA", help="A file of certificates; turns TLS on.", show_default=False),
     ] = "",
+    cert: Annotated[
+        str,
+        typer.Option(envvar="REMORA_CERT", help="Your certificate with its key, in one file.", show_default=False),
+    ] = "",
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object, or one a line.")] = False,
     version: Annotated[  # noqa: ARG001 - Its callback ends the program.
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
     refuse_unknown(os.environ)
-    context.obj = Settings(address=address, key=key, workspace=workspace, ca=ca, json=json)
+    context.obj = Settings(address=address, key=key, workspace=workspace, ca=ca, cert=cert, json=json)
 
 
 transfers.register(app)

@@ -15,11 +15,11 @@ import remora
 
 DEFAULT_ADDRESS = "localhost:7460"
 PATIENCE_SECONDS = 300.0
-WITH_VALUE = ("--address", "--key", "--workspace", "--ca")
+WITH_VALUE = ("--address", "--key", "--workspace", "--ca", "--cert")
 # The programs share one environment: each refuses a name that neither knows, and passes over the other's settings.
 PREFIX = "REMORA_"
 IGNORED_PREFIXES = ("REMORA_TEST_", "REMORA_BARS_")
-OWN_SETTINGS = ("ADDRESS", "CA", "KEY", "WORKSPACE")
+OWN_SETTINGS = ("ADDRESS", "CA", "CERT", "KEY", "WORKSPACE")
 SERVER_SETTINGS = (
     "ALLOWED_NETWORKS", "BLOBS", "CORS_ORIGINS", "DATA", "DATABASE_URL", "DEDUP_MODE", "DRAIN_TIMEOUT",
     "GC_GRACE", "GC_INTERVAL", "GLUE_TICKETS", "GRPC_PORT", "HTTP_PORT", "IDLE_TIMEOUT", "LISTEN", "LOG",
@@ -38,6 +38,7 @@ class Settings:
     key: str
     workspace: str
     ca: str
+    cert: str
     json: bool
 
     def client(self, patience: float = PATIENCE_SECONDS) -> remora.Client:
@@ -49,7 +50,16 @@ class Settings:
             workspace = workspace or own
         if not workspace:
             raise UsageError("no workspace; set REMORA_WORKSPACE or pass --workspace.")
-        return remora.Client(self.address, key=key, workspace=workspace, ca=self.ca or None, patience=patience)
+        if self.cert and not self.ca:
+            raise UsageError("a certificate is shown over TLS only; set REMORA_CA or pass --ca.")
+        return remora.Client(
+            self.address,
+            key=key,
+            workspace=workspace,
+            ca=self.ca or None,
+            cert=self.cert or None,
+            patience=patience,
+        )
 
 
 class UsageError(typer.TyperException):
