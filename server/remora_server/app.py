@@ -46,11 +46,13 @@ from remora_server.core.repeats import Repeats
 from remora_server.core.subjects import Subjects
 from remora_server.core.sweep import Sweep
 from remora_server.core.tenants import Tenants
+from remora_server.core.threads import Threads
 from remora_server.core.tickets import Tickets
 from remora_server.core.uploads import Limits, Pools, Uploads
 from remora_server.gateway.app import Bounds, Gateway, bind
 from remora_server.gateway.app import Rules as GatewayRules
 from remora_server.gateway.bodies import Pace as UploadPace
+from remora_server.gateway.health import Health
 from remora_server.gateway.signed_urls import SignedUrls
 from remora_server.rpc.calls import Calls, Traffic
 from remora_server.rpc.credentials import server_credentials
@@ -72,6 +74,8 @@ Result = TypeVar("Result")
 SECOND: Micros = 1_000_000
 KEY_BYTES = 32
 READ_THREADS = 8
+SYNCS, SYNCS_ELSEWHERE = 2, 64  # How many uploads are made durable at once: a disk syncs one by one anyway.
+FETCHES_ELSEWHERE = 64
 CONNECT_SECONDS = 10.0  # A database that starts together with the server may take as long.
 OVERTAKEN_SECONDS = 1.0
 REFRESH_SECONDS = 1.0
@@ -112,8 +116,9 @@ def open_stores(config: Config, *, migrating: bool = False) -> Iterator[Stores]:
     elif not check(database):
         raise NotMigratedError(f"{config.database_name} is missing or of another version; run `remora-server migrate`.")
     writer = Writer(database)
+    metadata, clock = SqlMetadata(database), SystemClock()
     try:
-        yield Stores(database, SqlMetadata(database), LocalBlobs(config.blobs_path), writer, SystemClock())
+        yield Stores(database, metadata, _blobs(config, metadata, writer, clock), writer, clock)
     finally:
         writer.close()
         database.close()
@@ -139,6 +144,28 @@ def leases_of(stores: Stores) -> Leases:
     """Return the leases that this process may take, under a name that no other has."""
     holder = f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(3)}"
     return Leases(stores.metadata, stores.writer, stores.clock, holder)
+
+
+def _blobs(config: Config, metadata: SqlMetadata, writer: Writer, clock: SystemClock) -> LandingStore:
+    if config.bucket is None:
+        return LocalBlobs(config.blobs_path)
+    name, prefix = config.bucket
+    try:
+        # Google's client is installed only where it is wanted, and takes a second to be imported.
+        from remora_server.stores.blobs_gcs import GcsBlobs  # noqa: PLC0415
+        from remora_server.stores.gcs_bucket import open_bucket  # noqa: PLC0415
+        from remora_server.stores.gcs_calls import BucketUnusableError, Patience  # noqa: PLC0415
+    except ImportError as error:
+        raise ConfigError(
+            "REMORA_BLOBS names a bucket of Cloud Storage, but its client is not installed; "
+            "install it with: pip install 'remora[server,gcs]'"
+        ) from error
+    try:
+        bucket = open_bucket(name, Patience())
+        bucket.check(prefix)
+    except BucketUnusableError as problem:
+        raise ConfigError(f"REMORA_BLOBS can't be used: {problem}") from problem
+    return GcsBlobs(bucket, prefix, metadata, writer, clock)
 
 
 def sweep_of(stores: Stores) -> Sweep:
@@ -281,18 +308,26 @@ async def _serve(
     cores = os.cpu_count() or 1
     readers = ThreadPoolExecutor(READ_THREADS, "reader")
     # Lanes keep every core busy; what waits for lanes and commits needs a thread each, but no processor.
+    is_elsewhere = config.bucket is not None
     pools = Pools(
         work=ThreadPoolExecutor(cores + 1, "hash"),
-        sync=ThreadPoolExecutor(2, "sync"),
-        wait=ThreadPoolExecutor(1024, "wait"),
+        sync=Threads(SYNCS_ELSEWHERE if is_elsewhere else SYNCS, "sync"),
+        wait=Threads(1024, "wait"),
     )
     certificates = _certificates(config)
+    # What waits for a store elsewhere must not keep those waiting who read rows.
+    fetchers = Threads(FETCHES_ELSEWHERE, "fetch") if is_elsewhere else readers
     traffic = Traffic()
     loop_writer = (
         LoopWriter(stores.database, stores.writer, traffic.is_single) if isinstance(stores.database, Sqlite) else None
     )
     calls = Calls(
-        loop_writer or stores.writer, stores.writer, readers, pools.wait, Repeats(stores.metadata, stores.clock)
+        loop_writer or stores.writer,
+        stores.writer,
+        readers,
+        fetchers,
+        pools.wait,
+        Repeats(stores.metadata, stores.clock),
     )
     bound = bind(config.listen, config.http_port, share_port=share_ports)
     http_port = int(bound.getsockname()[1])
@@ -304,7 +339,7 @@ async def _serve(
     rpc = RpcServer(
         rules,
         calls,
-        readers,
+        fetchers,
         authenticator,
         traffic,
         pace=Pace(idle_seconds=config.idle_timeout_seconds, min_bytes_per_second=config.min_rate),
@@ -323,19 +358,15 @@ async def _serve(
 
     stores.writer.on_commit(tell_watches)
 
-    async def is_well() -> bool:
-        try:
-            await calls.read(stores.metadata.activity_bounds)
-        except Exception:
-            log.exception("the database does not answer")
-            return False
-        return True
-
+    checks = {
+        "database": lambda: calls.read(stores.metadata.activity_bounds),
+        "blobs": lambda: calls.fetch(stores.blobs.probe),
+    }
     reception = Reception(rules.tickets, rules.uploads, stores.blobs, stores.writer)
     gateway = Gateway(
         GatewayRules(rules.files, rules.downloads, reception, urls),
         calls,
-        is_well,
+        Health(checks),
         bound,
         urlsplit(public_url).path,
         Bounds(
@@ -363,7 +394,7 @@ async def _serve(
     for task in watching:
         task.cancel()
     await asyncio.to_thread(upkeep.stop)
-    for pool in (pools.wait, pools.work, pools.sync, readers):
+    for pool in dict.fromkeys((pools.wait, pools.work, pools.sync, fetchers, readers)):
         await asyncio.to_thread(pool.shutdown)
     if loop_writer is not None:
         loop_writer.close()

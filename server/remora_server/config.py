@@ -229,6 +229,14 @@ class Config:
         path = self.blobs.removeprefix("file://")
         return Path(unquote(path)) if path != self.blobs else self.data / "blobs"
 
+    @property
+    def bucket(self) -> tuple[str, str] | None:
+        """Name the bucket of Cloud Storage and the prefix in it; None where a directory keeps the contents."""
+        if not self.blobs.startswith("gs://"):
+            return None
+        bucket, _, prefix = self.blobs.removeprefix("gs://").partition("/")
+        return bucket, prefix
+
     def rows(self) -> Sequence[Row]:
         """List every setting with its effective value and the origin of that value."""
         return [
@@ -241,7 +249,6 @@ class Config:
 # of dropping it silently. Whoever builds the feature deletes its line.
 Unsupported = Mapping[str, tuple[Callable[[Any], bool], str]]
 NOT_YET: Unsupported = {
-    "blobs": (lambda url: url.startswith("gs:"), "only directories can keep file contents"),
     "trusted_proxies": (bool, "forwarding headers are never believed"),
     "allowed_networks": (bool, "there are no webhooks"),
     "cors_origins": (bool, "other web origins can't call the HTTP port"),

@@ -535,7 +535,7 @@ class Session:
 
     name: str  # of the staged bytes
     url: str  # where blocks are sent; empty until there was one. Whoever knows it may send, so it is never logged
-    holder: str  # which writer took the upload over last; nobody else moves it on
+    epoch: int  # of the writer that has it; one of a lower epoch moves it on no more
     is_direct: bool  # the uploader itself sends to the URL
     sent_bytes: int  # confirmed by the store
     tail: bytes  # what follows those
@@ -556,12 +556,8 @@ class Sessions(Protocol):
         """Find a session."""
         ...
 
-    def take_session(self, new: Session) -> None:
-        """Keep a session, whoever held it before."""
-        ...
-
     def keep_session(self, changed: Session) -> bool:
-        """Keep a session that is new or still has this holder; tell whether it did."""
+        """Keep a session, unless one of a higher epoch is kept; tell whether it did."""
         ...
 
     def delete_session(self, name: str) -> None:
@@ -572,8 +568,8 @@ class Sessions(Protocol):
         """Return what is staged in sessions, by name upwards."""
         ...
 
-    def staged_among(self, names: Sequence[str]) -> set[str]:
-        """Return those names whose bytes are staged: they have a session that is not direct."""
+    def sealed_among(self, names: Sequence[str]) -> set[str]:
+        """Return those names whose sessions have come to a location: what lies there is staged yet, no blob."""
         ...
 
 
@@ -707,6 +703,10 @@ class BlobStore(Protocol):
 
     def list_staged(self) -> Iterator[Stored]:
         """Walk over everything staged."""
+        ...
+
+    def probe(self) -> None:
+        """Raise StorageUnavailableError unless the store answers now."""
         ...
 
 

@@ -134,12 +134,17 @@ class Receiving:
 
     def has_room(self) -> bool:
         """Tell whether another piece may be queued; after a no the listener hears when it may."""
-        limit = self._uploads.limits.max_queued_bytes
-        if self._queued_bytes() < limit:
+        if self._has_room():
             return True
         self._room_wanted = True
         # The lanes may have caught up between the look and the wish.
-        return self._queued_bytes() < limit
+        return self._has_room()
+
+    def _has_room(self) -> bool:
+        limits = self._uploads.limits
+        # A store that can't keep up, or is away, would otherwise have all that was not sent to it yet in memory here.
+        unacked_bytes = self.next_offset - self.ticket.committed_size
+        return self._queued_bytes() < limits.max_queued_bytes and unacked_bytes < limits.max_unacked_bytes
 
     def append(self, offset: int, data: bytes, crc32c: int | None) -> None:
         """Accept the next piece, or raise and leave everything as it was."""

@@ -24,6 +24,7 @@ from remora_server.gateway.bodies import Body, Interrupts, Pace
 from remora_server.gateway.calls import Calls
 from remora_server.gateway.downloads import Shelf, get
 from remora_server.gateway.endpoints import Endpoint, Prefixed, nowhere
+from remora_server.gateway.health import Health
 from remora_server.gateway.protocol import BoundedProtocol
 from remora_server.gateway.sessions import session
 from remora_server.gateway.signed_urls import DOWNLOADS, FORM, SESSION, UPLOADS, SignedUrls
@@ -32,7 +33,6 @@ from remora_server.gateway.uploads import Receipt, post, put
 MAX_STREAMS = 512
 MAX_STREAMS_PER_PRINCIPAL = 256
 KEEP_ALIVE_SECONDS = 30
-CheckStores = Callable[[], Awaitable[bool]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,14 +61,14 @@ class Gateway:
         self,
         rules: Rules,
         calls: Calls,
-        is_well: CheckStores,
+        health: Health,
         bound: socket.socket,
         url_path: str,
         bounds: Bounds,
         *,
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        self._is_well = is_well
+        self._health = health
         self._bound = bound
         self._stopping = False
         self._serving: asyncio.Task[None] | None = None
@@ -127,9 +127,10 @@ class Gateway:
             await self._serving
 
     async def _healthz(self, _request: Request) -> JSONResponse:
-        if not self._stopping and await self._is_well():
+        failing = await self._health.failing()
+        if not self._stopping and not failing:
             return JSONResponse({"status": "ok"})
-        return JSONResponse({"status": "unavailable"}, status_code=503)
+        return JSONResponse({"status": "unavailable", "failing": list(failing)}, status_code=503)
 
 
 class _Quiet(uvicorn.Server):

@@ -69,17 +69,28 @@ class Calls:
     """Takes core calls off the event loop."""
 
     def __init__(
-        self, writer: Writer, patient_writer: Writer, readers: Executor, waiters: Executor, repeats: Repeats
+        self,
+        writer: Writer,
+        patient_writer: Writer,
+        readers: Executor,
+        fetchers: Executor,
+        waiters: Executor,
+        repeats: Repeats,
     ) -> None:
         self._writer = writer
         self._patient_writer = patient_writer
         self._readers = readers
+        self._fetchers = fetchers
         self._waiters = waiters
         self._repeats = repeats
 
     async def read(self, call: Callable[P, Result], *args: P.args, **kwargs: P.kwargs) -> Result:
         """Run a core call that changes nothing, on a reader thread."""
         return await asyncio.get_running_loop().run_in_executor(self._readers, partial(call, *args, **kwargs))
+
+    async def fetch(self, call: Callable[P, Result], *args: P.args, **kwargs: P.kwargs) -> Result:
+        """Run a core call that reads contents of files: from a store that is away, it may take long."""
+        return await asyncio.get_running_loop().run_in_executor(self._fetchers, partial(call, *args, **kwargs))
 
     async def wait(self, call: Callable[P, Result], *args: P.args, **kwargs: P.kwargs) -> Result:
         """Run a core call that waits for bytes or for the writer, on a thread of its own; to its end, once begun."""

@@ -282,7 +282,7 @@ class FileService(file_service_pb2_grpc.FileServiceServicer):
     ) -> None:
         who = caller()
         with self._streams.downloading.stream(who.principal_id):
-            stream = await obtain(self._calls.read(self._open, who, request), DownloadStream.close)
+            stream = await obtain(self._calls.fetch(self._open, who, request), DownloadStream.close)
             try:
                 await stream.serve(context)
             finally:
@@ -302,7 +302,7 @@ class FileService(file_service_pb2_grpc.FileServiceServicer):
             room -= file.size_bytes
             return self._files.read_whole(file), file.checksums.crc32c
 
-        results = await self._calls.read(batches.each_read, request.file_ids, read, "file_ids")
+        results = await self._calls.fetch(batches.each_read, request.file_ids, read, "file_ids")
         return pb.BatchReadFilesResponse(results=map(_read_result, results))
 
     async def GetFileDownloadUrl(

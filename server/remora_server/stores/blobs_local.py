@@ -35,6 +35,7 @@ class LocalBlobs:
     def __init__(self, root: Path) -> None:
         self._marker = root / MARKER
         self._writers: WeakValueDictionary[str, StagedFile] = WeakValueDictionary()
+        self._root = root
         with os_errors():
             make_folder(root)
             self._blobs = Shelves(root / "blobs")
@@ -176,6 +177,11 @@ class LocalBlobs:
         with os_errors():
             for name, status in self._staging.walk():
                 yield Stored(name, "", status.st_size, status.st_mtime_ns // NANOS_IN_A_MICRO)
+
+    def probe(self) -> None:
+        """Raise StorageUnavailableError unless the directory is there."""
+        with os_errors():
+            self._root.stat()
 
     def _end_writer(self, name: str) -> None:
         """Close what is still open under a name: a writer that was replaced must not write into another's bytes."""

@@ -120,6 +120,9 @@ class MemoryBlobs:
         for name, held in found:
             yield Stored(name, "", held.size_bytes, held.modify_time)
 
+    def probe(self) -> None:
+        """Do nothing: memory always answers."""
+
 
 class _Bytes:
     """Bytes that can be written and read."""

@@ -247,7 +247,7 @@ class UploadSessions(peewee.Model):
 
     name = TextField(primary_key=True)
     url = TextField()
-    holder = TextField()
+    epoch = BigIntegerField()
     is_direct = BooleanField()
     sent_bytes = BigIntegerField()
     tail = BlobField()

@@ -13,7 +13,7 @@ from tests.stores.samples import NOW, at_once
 
 def session(**fields: object) -> Session:
     """Make a session."""
-    made = Session(ids.new_id(ids.TICKET), "https://e.org/s?x", "me", False, 5, b"\0tail", "", NOW, NOW + 1)  # noqa: FBT003 - one of many.
+    made = Session(ids.new_id(ids.TICKET), "https://e.org/s?x", 3, False, 5, b"\0tail", "", NOW, NOW + 1)  # noqa: FBT003 - one of many.
     return replace(made, **fields)  # type: ignore[arg-type]
 
 
@@ -25,8 +25,8 @@ class SessionContract:
         """Use the metadata store as what it also is."""
         return store
 
-    def test_sessions_are_held_by_one(self, sessions: Sessions) -> None:
-        """Whoever took a session last moves it on; who had it before changes nothing any more."""
+    def test_sessions_belong_to_the_last_writer(self, sessions: Sessions) -> None:
+        """A writer moves its session on, one of a higher epoch takes it, and one of a lower changes nothing."""
         first = session()
         assert sessions.session(first.name) is None
         assert sessions.keep_session(first)
@@ -34,22 +34,22 @@ class SessionContract:
         moved = replace(first, sent_bytes=2**40, tail=b"", url="", location="x@1", update_time=NOW + 2)
         assert sessions.keep_session(moved)
         assert sessions.session(first.name) == moved
-        second = replace(first, holder="you", is_direct=True)
-        sessions.take_session(second)
+        second = replace(first, epoch=4, is_direct=True)
+        assert sessions.keep_session(second)
         assert not sessions.keep_session(replace(moved, tail=b"late"))
         assert sessions.session(first.name) == second
 
     def test_sessions_keep_their_create_time(self, sessions: Sessions) -> None:
         """When an upload began does not change."""
         first = session()
-        sessions.take_session(first)
-        sessions.take_session(replace(first, create_time=NOW + 9))
+        sessions.keep_session(first)
+        sessions.keep_session(replace(first, create_time=NOW + 9))
         assert sessions.session(first.name) == first
 
     def test_sessions_are_forgotten(self, sessions: Sessions) -> None:
         """A session that is gone is gone, and removing it again is no error."""
         one = session()
-        sessions.take_session(one)
+        sessions.keep_session(one)
         for _ in range(2):
             sessions.delete_session(one.name)
         assert sessions.session(one.name) is None
@@ -60,21 +60,22 @@ class SessionContract:
             (session(sent_bytes=number, update_time=NOW + number) for number in range(5)), key=lambda x: x.name
         )
         for one in made:
-            sessions.take_session(one)
+            sessions.keep_session(one)
         found = [*sessions.list_sessions("", 3)]
         found += sessions.list_sessions(found[-1].name, 3)
         assert found == [Stored(one.name, "", one.sent_bytes + 5, one.update_time) for one in made]
 
-    def test_sessions_that_stage_bytes(self, sessions: Sessions) -> None:
-        """Of many names those are told whose bytes are ours to keep; what arrives directly is not."""
-        ours, direct, unknown = session(), session(is_direct=True), session()
-        for one in (ours, direct):
-            sessions.take_session(one)
-        assert sessions.staged_among([ours.name, direct.name, unknown.name]) == {ours.name}
-        assert sessions.staged_among([]) == set()
+    def test_sessions_that_are_sealed(self, sessions: Sessions) -> None:
+        """Of many names those are told whose bytes lie at a location already."""
+        sealed, going_on, direct = session(location="x@1"), session(), session(is_direct=True)
+        for one in (sealed, going_on, direct):
+            sessions.keep_session(one)
+        assert sessions.sealed_among([sealed.name, going_on.name, direct.name, "unknown"]) == {sealed.name}
+        assert sessions.sealed_among([]) == set()
 
     def test_sessions_at_once(self, sessions: Sessions, changes: Changes) -> None:
-        """Of 16 writers that begin one session at once exactly one holds it."""
+        """Of 16 writers that begin one session at once the last one has it, however they come."""
         one = session()
-        found = at_once(16, lambda n: changes.run(lambda: sessions.keep_session(replace(one, holder=str(n)))))
-        assert sum(found) == 1
+        found = at_once(16, lambda n: changes.run(lambda: sessions.keep_session(replace(one, epoch=n))))
+        assert found[15]
+        assert sessions.session(one.name) == replace(one, epoch=15)

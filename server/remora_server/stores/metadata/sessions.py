@@ -9,11 +9,11 @@ import peewee
 from remora_server.core.ports import Session, Stored
 from remora_server.stores.kept import Kept, Query, Slot, kept
 from remora_server.stores.metadata.rows import Rows, portions
-from remora_server.stores.tables import UploadSessions
+from remora_server.stores.tables import EMPTY, UploadSessions
 
 MUTABLE = (
     UploadSessions.url,
-    UploadSessions.holder,
+    UploadSessions.epoch,
     UploadSessions.is_direct,
     UploadSessions.sent_bytes,
     UploadSessions.tail,
@@ -23,28 +23,20 @@ MUTABLE = (
 SESSION = (UploadSessions.name, UploadSessions.create_time, *MUTABLE)
 
 
-def _upsert(values: Sequence[Slot]) -> peewee.Insert:
-    return UploadSessions.insert(dict(zip(SESSION, values, strict=True)))
-
-
 @kept
 def _session_by_name(name: Slot) -> Query:
     return UploadSessions.select(*SESSION).where(UploadSessions.name == name)
 
 
-def _take(*values: Slot) -> Query:
-    return _upsert(values).on_conflict(conflict_target=[UploadSessions.name], preserve=MUTABLE)
-
-
 def _keep(*values: Slot) -> Query:
-    return _upsert(values).on_conflict(
+    return UploadSessions.insert(dict(zip(SESSION, values, strict=True))).on_conflict(
         conflict_target=[UploadSessions.name],
         preserve=MUTABLE,
-        where=UploadSessions.holder == peewee.EXCLUDED.holder,
+        where=UploadSessions.epoch <= peewee.EXCLUDED.epoch,
     )
 
 
-TAKE, KEEP = Kept(_take, len(SESSION)), Kept(_keep, len(SESSION))
+KEEP = Kept(_keep, len(SESSION))
 
 
 @kept
@@ -60,16 +52,12 @@ class SessionRows(Rows):
         row = self._db.row(_session_by_name, name)
         if row is None:
             return None
-        _, create_time, url, holder, is_direct, sent_bytes, tail, location, update_time = row
+        _, create_time, url, epoch, is_direct, sent_bytes, tail, location, update_time = row
         tail = bytes(tail)
-        return Session(name, url, holder, bool(is_direct), sent_bytes, tail, location, create_time, update_time)
-
-    def take_session(self, new: Session) -> None:
-        """Keep a session, whoever held it before."""
-        self._db.change(TAKE, *_values(new))
+        return Session(name, url, epoch, bool(is_direct), sent_bytes, tail, location, create_time, update_time)
 
     def keep_session(self, changed: Session) -> bool:
-        """Keep a session that is new or still has this holder; tell whether it did."""
+        """Keep a session, unless one of a higher epoch is kept; tell whether it did."""
         return self._db.change(KEEP, *_values(changed)) > 0
 
     def delete_session(self, name: str) -> None:
@@ -83,12 +71,12 @@ class SessionRows(Rows):
         query = query.where(UploadSessions.name > after).order_by(UploadSessions.name).limit(limit)
         return [Stored(name, "", size_bytes, time) for name, size_bytes, time in self._db.select(query)]
 
-    def staged_among(self, names: Sequence[str]) -> set[str]:
-        """Return those names whose bytes are staged: they have a session that is not direct."""
+    def sealed_among(self, names: Sequence[str]) -> set[str]:
+        """Return those names whose sessions have come to a location: what lies there is staged yet, no blob."""
         found: set[str] = set()
         for some in portions(names):
             query = UploadSessions.select(UploadSessions.name)
-            query = query.where(UploadSessions.name.in_(some), ~UploadSessions.is_direct)
+            query = query.where(UploadSessions.name.in_(some), UploadSessions.location != EMPTY)
             found.update(name for (name,) in self._db.select(query))
         return found
 
@@ -98,7 +86,7 @@ def _values(one: Session) -> tuple[object, ...]:
         one.name,
         one.create_time,
         one.url,
-        one.holder,
+        one.epoch,
         one.is_direct,
         one.sent_bytes,
         one.tail,

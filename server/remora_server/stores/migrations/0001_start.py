@@ -101,7 +101,7 @@ CREATE INDEX tickets_page ON tickets (workspace_id, create_time, id);
 CREATE INDEX tickets_due ON tickets (state, expire_time);
 CREATE INDEX tickets_staged ON tickets (state) WHERE NOT staged_removed;
 CREATE TABLE upload_sessions (
-  name TEXT NOT NULL PRIMARY KEY, url TEXT NOT NULL, holder TEXT NOT NULL, is_direct {BOOL} NOT NULL,
+  name TEXT NOT NULL PRIMARY KEY, url TEXT NOT NULL, epoch {INT} NOT NULL, is_direct {BOOL} NOT NULL,
   sent_bytes {INT} NOT NULL, tail {BYTES} NOT NULL, location TEXT NOT NULL, create_time {INT} NOT NULL,
   update_time {INT} NOT NULL
 );

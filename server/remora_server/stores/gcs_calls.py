@@ -1,0 +1,121 @@
+"""Calls to Cloud Storage: repeated until a deadline, and their errors made into those that core knows.
+
+What passes by itself becomes StorageUnavailableError once the deadline is over. What Cloud Storage refuses for good,
+such as our credentials, is nothing that a caller could mend: it becomes CloudRefusalError, and a line in the log. The
+address of a session is a secret, so no error of a driver, which may quote it, goes any further.
+"""
+
+from __future__ import annotations
+
+import http.client
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import urllib3.exceptions
+from google.api_core import exceptions
+from google.api_core.retry import Retry
+from google.auth import exceptions as auth_exceptions
+from google.auth.transport.requests import AuthorizedSession
+from google.cloud.storage.exceptions import DataCorruption, InvalidResponse
+from requests.adapters import HTTPAdapter
+
+from remora_server.core.errors import StorageUnavailableError
+
+Result = TypeVar("Result")
+
+PASSING = frozenset({408, 429, 500, 502, 503, 504})
+CONNECTIONS = 64
+
+log = logging.getLogger(__name__)
+logging.getLogger("urllib3").setLevel(logging.INFO)  # Its debug lines quote the addresses of sessions.
+
+
+class CloudRefusalError(Exception):
+    """Cloud Storage refuses what we ask for good, for a reason that lies in our settings or in this server."""
+
+
+class BucketUnusableError(Exception):
+    """There is no such bucket for us; the message says what to do."""
+
+
+class Gone(exceptions.ClientError):
+    """Status 410, which the library has no class for."""
+
+    code = http.client.GONE
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long to wait: for a connection, for a sign of life, and in all until a call is given up."""
+
+    connect_seconds: float = 5.0
+    answer_seconds: float = 10.0
+    total_seconds: float = 20.0
+
+
+class Asking:
+    """Makes calls, with patience."""
+
+    def __init__(self, patience: Patience) -> None:
+        self.timeout = (patience.connect_seconds, patience.answer_seconds)
+        self._retry = Retry(
+            predicate=_will_pass, initial=0.1, maximum=2.0, multiplier=2.0, timeout=patience.total_seconds
+        )
+
+    def ask(
+        self,
+        what: str,
+        call: Callable[[], Result],
+        *,
+        told_as: Mapping[type[Exception], type[Exception]] | None = None,
+    ) -> Result:
+        """Run `call` until it succeeds, fails for good or takes too long; give some refusals a name of their own."""
+        try:
+            done: Result = self._retry(call)()
+        except Exception as error:  # noqa: BLE001 - whatever it was, it leaves with a name that is known.
+            raise _named(what, error, told_as or {}) from None
+        return done
+
+
+def transport_for(credentials: Any, patience: Patience) -> AuthorizedSession:  # noqa: ANN401 - google-auth has no type for all kinds.
+    """Make what sends requests with these credentials."""
+    made = AuthorizedSession(credentials, refresh_timeout=patience.answer_seconds)
+    for scheme in ("https://", "http://"):
+        made.mount(scheme, HTTPAdapter(pool_maxsize=CONNECTIONS))
+    return made
+
+
+def _will_pass(error: Exception) -> bool:
+    """Tell whether what failed may succeed when it is repeated."""
+    if isinstance(error, exceptions.GoogleAPICallError):
+        return error.code in PASSING
+    if isinstance(error, InvalidResponse):
+        return error.response.status_code in PASSING
+    if isinstance(error, auth_exceptions.GoogleAuthError):
+        return bool(error.retryable) or isinstance(error, auth_exceptions.TransportError)
+    # Those of requests are OSErrors, an answer that is no JSON among them.
+    return isinstance(error, DataCorruption | OSError | http.client.HTTPException | urllib3.exceptions.HTTPError)
+
+
+def _named(what: str, error: Exception, told_as: Mapping[type[Exception], type[Exception]]) -> Exception:
+    """Return the error to raise in place of one that comes from below."""
+    for kind, named in told_as.items():
+        if isinstance(error, kind):
+            return named()
+    if isinstance(error, exceptions.RetryError):
+        log.warning("%s: Cloud Storage does not answer (%s)", what, told(error.cause))
+        return StorageUnavailableError()
+    if isinstance(error, exceptions.GoogleAPICallError | auth_exceptions.GoogleAuthError | InvalidResponse):
+        log.error("%s: Cloud Storage refuses this server: %s", what, told(error))
+        return CloudRefusalError(told(error))
+    return error
+
+
+def told(error: BaseException | None) -> str:
+    """Say what an error was without what it may quote: the address of a request can be a secret."""
+    if isinstance(error, exceptions.GoogleAPICallError):
+        messages = [str(one.get("message", "")) for one in error.errors if isinstance(one, Mapping)]
+        return " ".join([str(int(error.code or 0)), *messages])
+    return type(error).__name__
