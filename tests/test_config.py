@@ -179,7 +179,6 @@ def test_names_of_others_are_left_alone() -> None:
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        ("REMORA_TRUSTED_PROXIES", "10.0.0.0/8"),
         ("REMORA_ALLOWED_NETWORKS", "::1,127.0.0.0/8"),
         ("REMORA_CORS_ORIGINS", "*"),
         ("REMORA_PLANE_RATE", "60"),

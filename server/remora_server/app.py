@@ -32,6 +32,7 @@ from remora_server.core.dedup import DedupMode
 from remora_server.core.deletion import Deletion
 from remora_server.core.downloads import Downloads
 from remora_server.core.files import Files
+from remora_server.core.forwarding import Proxies
 from remora_server.core.intake import Intake
 from remora_server.core.issues import Issues
 from remora_server.core.leases import Leases
@@ -56,7 +57,7 @@ from remora_server.gateway.health import Health
 from remora_server.gateway.signed_urls import SignedUrls
 from remora_server.rpc.calls import Calls, Traffic
 from remora_server.rpc.credentials import server_credentials
-from remora_server.rpc.server import RpcServer, Rules
+from remora_server.rpc.server import Port, RpcServer, Rules
 from remora_server.rpc.upload_stream import Pace
 from remora_server.stores.blobs_local import LocalBlobs
 from remora_server.stores.database import Database
@@ -317,6 +318,7 @@ async def _serve(
     certificates = _certificates(config)
     # What waits for a store elsewhere must not keep those waiting who read rows.
     fetchers = Threads(FETCHES_ELSEWHERE, "fetch") if is_elsewhere else readers
+    proxies = Proxies(config.trusted_proxies)
     traffic = Traffic()
     loop_writer = (
         LoopWriter(stores.database, stores.writer, traffic.is_single) if isinstance(stores.database, Sqlite) else None
@@ -345,8 +347,8 @@ async def _serve(
         pace=Pace(idle_seconds=config.idle_timeout_seconds, min_bytes_per_second=config.min_rate),
         mode=DedupMode(config.dedup_mode),
         transports=(STREAMED, *rules.transfers.transports),
-        share_port=share_ports,
-        credentials=server_credentials(certificates.pems) if certificates else None,
+        proxies=proxies,
+        port=Port(server_credentials(certificates.pems) if certificates else None, share_ports),
     )
     loop = asyncio.get_running_loop()
 
@@ -370,7 +372,10 @@ async def _serve(
         bound,
         urlsplit(public_url).path,
         Bounds(
-            UploadPace(config.idle_timeout_seconds, config.min_rate), config.drain_timeout_seconds, config.cors_origins
+            UploadPace(config.idle_timeout_seconds, config.min_rate),
+            config.drain_timeout_seconds,
+            config.cors_origins,
+            proxies,
         ),
         tls=certificates.context if certificates else None,
     )

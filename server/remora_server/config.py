@@ -249,7 +249,6 @@ class Config:
 # of dropping it silently. Whoever builds the feature deletes its line.
 Unsupported = Mapping[str, tuple[Callable[[Any], bool], str]]
 NOT_YET: Unsupported = {
-    "trusted_proxies": (bool, "forwarding headers are never believed"),
     "allowed_networks": (bool, "there are no webhooks"),
     "cors_origins": (bool, "other web origins can't call the HTTP port"),
     "plane_rate": (bool, "Plane is not imitated"),

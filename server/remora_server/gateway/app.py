@@ -7,7 +7,7 @@ import contextlib
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import uvicorn
@@ -19,11 +19,12 @@ from starlette.types import ASGIApp, Scope
 from remora_server.core.admission import Admission
 from remora_server.core.downloads import Downloads
 from remora_server.core.files import Files
+from remora_server.core.forwarding import Proxies
 from remora_server.core.reception import Reception
 from remora_server.gateway.bodies import Body, Interrupts, Pace
 from remora_server.gateway.calls import Calls
 from remora_server.gateway.downloads import Shelf, get
-from remora_server.gateway.endpoints import Endpoint, Prefixed, nowhere
+from remora_server.gateway.endpoints import Endpoint, Prefixed, Proxied, nowhere
 from remora_server.gateway.health import Health
 from remora_server.gateway.protocol import BoundedProtocol
 from remora_server.gateway.sessions import session
@@ -52,6 +53,7 @@ class Bounds:
     pace: Pace
     drain_seconds: float
     cors_origins: Sequence[str] = ()
+    proxies: Proxies = field(default_factory=Proxies)
 
 
 class Gateway:
@@ -94,7 +96,7 @@ class Gateway:
         )
         self._server = _Quiet(
             uvicorn.Config(
-                Prefixed(app, url_path),
+                Proxied(Prefixed(app, url_path), bounds.proxies),
                 http=BoundedProtocol,
                 ws="none",
                 log_config=None,
@@ -102,7 +104,7 @@ class Gateway:
                 lifespan="off",
                 server_header=False,
                 date_header=True,
-                # Only REMORA_PUBLIC_URL says how this server is reached, and no header of a request.
+                # Only REMORA_PUBLIC_URL says how this server is reached, and no header of a request; see `Proxied`.
                 proxy_headers=False,
                 timeout_keep_alive=KEEP_ALIVE_SECONDS,
                 timeout_graceful_shutdown=max(1, round(bounds.drain_seconds)),

@@ -11,6 +11,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from remora_server.core.errors import RemoraError
+from remora_server.core.forwarding import Proxies
 from remora_server.gateway.bodies import Body, Pace, answer
 from remora_server.gateway.errors import (
     HttpError,
@@ -22,6 +23,7 @@ from remora_server.gateway.errors import (
 
 log = logging.getLogger(__name__)
 Serve = Callable[[Scope, Body], Awaitable[Response]]
+ORIGIN = "remora.origin"  # The address that a request comes from, for the log.
 
 
 class Endpoint:
@@ -37,12 +39,14 @@ class Endpoint:
         try:
             response = await self._serve(scope, body)
         except (RemoraError, HttpError) as refusal:
+            if isinstance(refusal, SignedUrlInvalidError):
+                log.info("%s in %s %s from %s", refusal.reason, scope["method"], scope["path"], scope[ORIGIN])
             response = response_of(refusal)
         except ClientDisconnect:
             return
         except Exception:
             number = secrets.token_hex(8)
-            log.exception("internal error %s in %s %s", number, scope["method"], scope["path"])
+            log.exception("internal error %s in %s %s from %s", number, scope["method"], scope["path"], scope[ORIGIN])
             response = internal_response(number)
         finally:
             body.close()
@@ -55,6 +59,21 @@ async def nowhere(scope: Scope, body: Body) -> Response:
     if b"signature=" in scope["query_string"] or b"expires=" in scope["query_string"]:
         raise SignedUrlInvalidError
     raise RouteNotFoundError
+
+
+class Proxied:
+    """Notes from where a request comes, as far as trusted proxies say."""
+
+    def __init__(self, app: ASGIApp, proxies: Proxies) -> None:
+        self._app = app
+        self._proxies = proxies
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on."""
+        host, _ = scope.get("client") or ("", 0)
+        headers = ((name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"])
+        origin = self._proxies.origin(host, headers)
+        await self._app({**scope, ORIGIN: origin.address, "scheme": origin.scheme or scope["scheme"]}, receive, send)
 
 
 class Prefixed:

@@ -10,6 +10,7 @@ import logging
 import secrets
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol, TypeAlias
+from urllib.parse import unquote
 
 import grpc
 from google.protobuf.descriptor import ServiceDescriptor
@@ -18,7 +19,8 @@ from grpc_status import rpc_status
 from remora.v1 import options_pb2
 from remora_server.core import fields
 from remora_server.core.access import require_scope
-from remora_server.core.errors import RemoraError, TokenMissingError, invalid
+from remora_server.core.errors import RemoraError, TokenExpiredError, TokenMissingError, invalid
+from remora_server.core.forwarding import Proxies
 from remora_server.core.model import Caller
 from remora_server.core.values import replace
 from remora_server.rpc.calls import Traffic, set_caller
@@ -39,8 +41,10 @@ class Keys(Protocol):
         ...
 
 
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
+UNKNOWN_CALLER = (TokenMissingError, TokenExpiredError)
 MALFORMED = object()  # Stands for a request whose bytes are no message.
 
 
@@ -97,29 +101,30 @@ class Gate:
     interceptors would do the same on every call, for more than a third of the time that a small call takes.
     """
 
-    def __init__(self, server: grpc.aio.Server, scopes: dict[str, str], keys: Keys, traffic: Traffic) -> None:
+    def __init__(
+        self, server: grpc.aio.Server, scopes: dict[str, str], keys: Keys, traffic: Traffic, proxies: Proxies
+    ) -> None:
         self._server = server
         self._traffic = traffic
         self._scopes = scopes
         self._keys = keys
+        self._proxies = proxies
 
     def add_generic_rpc_handlers(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
         """Take no unwrapped handlers: those of `add_registered_method_handlers` are the same ones."""
 
     def add_registered_method_handlers(self, service_name: str, handlers: dict[str, Handler]) -> None:
         """Register the handlers of one service, each behind the gate."""
-        wrapped = {
-            name: self._wrap(handler, self._scopes[f"/{service_name}/{name}"]) for name, handler in handlers.items()
-        }
+        wrapped = {name: self._wrap(handler, f"/{service_name}/{name}") for name, handler in handlers.items()}
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service_name, wrapped),))
         self._server.add_registered_method_handlers(service_name, wrapped)
 
-    def _wrap(self, handler: Handler, scope: str) -> Handler:
+    def _wrap(self, handler: Handler, method: str) -> Handler:
         if handler.request_streaming or handler.response_streaming:
             inner = handler.stream_stream or handler.unary_stream
 
             async def stream(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:  # noqa: ANN401 - a message, or an iterator of messages
-                answering = self._guarded(inner, request, context, scope)
+                answering = self._guarded(inner, request, context, method)
                 del request  # See _guarded.
                 await answering
 
@@ -131,7 +136,7 @@ class Gate:
             return make(stream, _reader(handler), handler.response_serializer)
 
         async def unary(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:  # noqa: ANN401 - any message
-            answering = self._guarded(handler.unary_unary, request, context, scope)
+            answering = self._guarded(handler.unary_unary, request, context, method)
             del request  # See _guarded.
             self._traffic.calls += 1
             try:
@@ -141,17 +146,19 @@ class Gate:
 
         return grpc.unary_unary_rpc_method_handler(unary, _reader(handler), handler.response_serializer)
 
-    async def _guarded(self, behave: Any, request: Any, context: grpc.aio.ServicerContext[Any, Any], scope: str) -> Any:  # noqa: ANN401 - any message
+    async def _guarded(self, behave: Any, request: Any, context: Context, method: str) -> Any:  # noqa: ANN401 - any message
         try:
             token = token_of(context)
             caller = self._keys.recent(token) or await self._keys.caller(token)
-            require_scope(caller, scope)
+            require_scope(caller, self._scopes[method])
             request_id = getattr(request, "request_id", "")
             fields.request_id(request_id)
             _refuse_malformed(request)
             set_caller(replace(caller, request_id=request_id) if request_id else caller)
             return await behave(request, context)
         except RemoraError as error:
+            if isinstance(error, UNKNOWN_CALLER):
+                log.info("%s in %s from %s", error.reason, method, self._origin(context))
             status = rpc_status.to_status(status_of(error))
         except (asyncio.CancelledError, grpc.aio.AbortError):
             raise
@@ -161,8 +168,14 @@ class Gate:
         except Exception:
             # Its text may hold paths or SQL: it goes to the log, and only a number to the caller.
             number = secrets.token_hex(8)
-            log.exception("internal error %s", number)
+            log.exception("internal error %s in %s from %s", number, method, self._origin(context))
             status = rpc_status.to_status(internal_status(number))
         # grpc.aio keeps the error that abort raises, in a circle with these frames: what they hold, stays a while.
         del request
         return await context.abort(status.code, status.details or "", status.trailing_metadata or ())
+
+    def _origin(self, context: Context) -> str:
+        """Tell from where a call comes, for the log."""
+        _, _, peer = unquote(context.peer()).partition(":")
+        headers = [(str(name), value) for name, value in context.invocation_metadata() or () if isinstance(value, str)]
+        return self._proxies.origin(peer, headers).address or "elsewhere"

@@ -36,6 +36,7 @@ from remora_server.core.dedup import DedupMode
 from remora_server.core.deletion import Deletion
 from remora_server.core.downloads import Downloads
 from remora_server.core.files import Files
+from remora_server.core.forwarding import Proxies
 from remora_server.core.issues import Issues
 from remora_server.core.links import Links
 from remora_server.core.ports import Changes, Clock, DirectTransfers
@@ -77,6 +78,14 @@ OPTIONS = (
     ("grpc.max_connection_age_ms", 30 * 60_000),
     ("grpc.max_connection_age_grace_ms", 15 * 60_000),
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """How the port is opened: with TLS or not, and whether other workers of this host have it too."""
+
+    credentials: grpc.ServerCredentials | None = None
+    is_shared: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,21 +151,21 @@ class RpcServer:
         pace: Pace,
         mode: DedupMode,
         transports: tuple[str, ...],
-        credentials: grpc.ServerCredentials | None = None,
-        share_port: bool = False,
+        proxies: Proxies,
+        port: Port,
     ) -> None:
         self.growth = Growth()
         self.draining = Draining()
         self._kinds = [Admission(MAX_STREAMS, MAX_STREAMS_PER_PRINCIPAL) for _ in range(3)]
         uploading, downloading, watching = self._kinds
-        self._credentials = credentials
+        self._credentials = port.credentials
         self._health = _Health(self.draining)
         self._server = grpc.aio.server(
             # Two servers on one port would otherwise both bind, and each get half of the calls.
-            options=(*OPTIONS, ("grpc.so_reuseport", int(share_port)))
+            options=(*OPTIONS, ("grpc.so_reuseport", int(port.is_shared)))
         )
         # The generated functions ask of a server only what the gate offers.
-        server = cast("grpc.aio.Server", Gate(self._server, scopes_of(SERVICES), keys, traffic))
+        server = cast("grpc.aio.Server", Gate(self._server, scopes_of(SERVICES), keys, traffic, proxies))
         file_service_pb2_grpc.add_FileServiceServicer_to_server(
             FileService(
                 calls,
