@@ -23,6 +23,7 @@ DATABASE, _, BLOBS = STORES.partition("+")
 assert DATABASE in {"sqlite", "postgres"}, STORES
 assert BLOBS in {"disk", "gcs"}, STORES
 
+own_urls = pytest.mark.skipif(BLOBS != "disk", reason="about the signed URLs of this server, not of a blob store")
 only_sqlite = pytest.mark.skipif(DATABASE != "sqlite", reason="about what becomes of a SQLite file")
 
 _databases: dict[Path, tuple[str, ExitStack]] = {}

@@ -159,6 +159,16 @@ class RunningServer:
         """Run a statement on the database, past the server; return its rows, or an empty one for each it changed."""
         return combinations.sql(self.data, statement, values)
 
+    def open_files(self, part: str) -> list[str]:
+        """Return what the server has open below its data, of paths with this part."""
+        found = []
+        for descriptor in Path(f"/proc/{self.pid}/fd").iterdir():
+            try:
+                found.append(str(descriptor.readlink()))
+            except FileNotFoundError:
+                continue
+        return [path for path in found if path.startswith(str(self.data)) and part in path]
+
     def blob_files(self) -> list[Path]:
         """Every file of the blob store, staged ones too, without its marker."""
         folders = [self.data / "blobs" / name for name in ("blobs", "staging")]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 from remora.v1 import file_pb2, upload_ticket_pb2
@@ -33,6 +36,18 @@ class Reply:
         """Whether the request did what it was for."""
         return 200 <= self.status < 300
 
+    @property
+    def reason(self) -> str:
+        """Why this server refused the request."""
+        error: Mapping[str, str] = json.loads(self.body)["error"]
+        assert {"code", "reason", "message"} <= set(error) <= {"code", "reason", "message", "metadata"}
+        return error["reason"]
+
+    @property
+    def refusal(self) -> tuple[int, str]:
+        """Status and reason."""
+        return self.status, self.reason
+
 
 def http_ticket(
     api: Api,
@@ -52,10 +67,10 @@ def http_ticket(
     return api.tickets.CreateUploadTicket(request).upload_ticket
 
 
-def curl(url: str, *options: str, data: bytes | None = None) -> Reply:
-    """Make a request with the real program; `data` is what the option `@-` reads."""
+def curl(url: str, *options: str, data: bytes | None = None, output: Path | None = None) -> Reply:
+    """Make a request with the real program; `data` is what the option `@-` reads, `output` where the body goes."""
     with tempfile.TemporaryDirectory(prefix="http-curl-") as folder:
-        head, body = Path(folder, "head"), Path(folder, "body")
+        head, body = Path(folder, "head"), output or Path(folder, "body")
         done = subprocess.run(
             ["curl", "-sS", "--max-time", "60", "-D", str(head), "-o", str(body), *options, url],  # noqa: S607
             input=data,
@@ -67,6 +82,28 @@ def curl(url: str, *options: str, data: bytes | None = None) -> Reply:
         first, *lines = last.decode("latin-1").strip().splitlines()
         headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
         return Reply(int(first.split()[1]), headers, body.read_bytes() if body.exists() else b"")
+
+
+def ask(method: str, url: str, headers: Mapping[str, str] | None = None, body: bytes | None = None) -> Reply:
+    """Make a request whose every byte is as given."""
+    parts = urlsplit(url)
+    connection = HTTPConnection(parts.hostname or "", parts.port or 80, timeout=30)
+    try:
+        connection.putrequest(method, url.partition(parts.netloc)[2], skip_accept_encoding=True)
+        for name, value in (headers or {}).items():
+            connection.putheader(name, value)
+        if body is not None and "Transfer-Encoding" not in (headers or {}) and "Content-Length" not in (headers or {}):
+            connection.putheader("Content-Length", str(len(body)))
+        connection.endheaders(body)
+        return _reply(connection.getresponse())
+    finally:
+        connection.close()
+
+
+def _reply(response: HTTPResponse) -> Reply:
+    names = [name.lower() for name, _ in response.getheaders()]
+    assert len(names) == len(set(names)), names
+    return Reply(response.status, {name.lower(): value for name, value in response.getheaders()}, response.read())
 
 
 def send(http: upload_ticket_pb2.HttpUpload, data: bytes, *more: str) -> Reply:

@@ -250,7 +250,6 @@ class Config:
 Unsupported = Mapping[str, tuple[Callable[[Any], bool], str]]
 NOT_YET: Unsupported = {
     "allowed_networks": (bool, "there are no webhooks"),
-    "cors_origins": (bool, "other web origins can't call the HTTP port"),
     "plane_rate": (bool, "Plane is not imitated"),
     "plane_max_bytes": (lambda size_bytes: size_bytes != 5 * 2**20, "Plane is not imitated"),
     "plane_types": (bool, "Plane is not imitated"),

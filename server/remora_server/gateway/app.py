@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 import uvicorn
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route, Router
@@ -34,6 +35,17 @@ from remora_server.gateway.uploads import Receipt, post, put
 MAX_STREAMS = 512
 MAX_STREAMS_PER_PRINCIPAL = 256
 KEEP_ALIVE_SECONDS = 30
+CORS_SECONDS = 600
+EXPOSED = (
+    "Accept-Ranges",
+    "Content-Disposition",
+    "Content-Range",
+    "ETag",
+    "Location",
+    "Range",
+    "Retry-After",
+    "X-Http-Status-Code-Override",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +106,8 @@ class Gateway:
             redirect_slashes=False,
             default=endpoint(nowhere),
         )
+        if bounds.cors_origins:
+            app = cross_origin(app, bounds.cors_origins)
         self._server = _Quiet(
             uvicorn.Config(
                 Proxied(Prefixed(app, url_path), bounds.proxies),
@@ -141,6 +155,18 @@ class _Quiet(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self):  # type: ignore[no-untyped-def] # noqa: ANN202 - as in uvicorn
         yield
+
+
+def cross_origin(app: ASGIApp, origins: Sequence[str]) -> ASGIApp:
+    """Let pages of some web origins call an app, and read of its answers what uploads and downloads need."""
+    return CORSMiddleware(
+        app,
+        allow_origins=origins,
+        allow_methods=("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"),
+        allow_headers=("*",),
+        expose_headers=EXPOSED,
+        max_age=CORS_SECONDS,
+    )
 
 
 def bind(listen: str, port: int, *, share_port: bool = False) -> socket.socket:

@@ -19,6 +19,7 @@ from remora_server.core.uploads import Receiving
 from remora_server.gateway.errors import TooSlowError
 
 BLOCK_BYTES = 256 * 1024
+TICK_SECONDS = 1.0
 LINGER_SECONDS = 3.0
 LINGER_BYTES = 16 * 1024 * 1024
 
@@ -147,25 +148,42 @@ class Intake:
         self._woken = asyncio.Event()
         self._gathered = bytearray()
         receiving.listen(self._wake_from_thread)
+        self._ticking = self._loop.call_later(TICK_SECONDS, self._tick)
 
     async def put(self, data: bytes) -> None:
-        """Take bytes; small ones are gathered."""
+        """Take bytes; small ones are gathered for a while."""
         self._gathered += data
         if len(self._gathered) >= BLOCK_BYTES:
             await self.flush()
 
     async def flush(self) -> None:
         """Hand on what was gathered."""
+        self._hand_on()
+        while not self._receiving.has_room():
+            await self._woken.wait()
+            self._woken.clear()
+            self._receiving.raise_if_broken()
+            self._body.forgive()
+
+    def close(self) -> None:
+        """Do nothing more by the clock."""
+        self._ticking.cancel()
+
+    def _hand_on(self) -> None:
         data, self._gathered = bytes(self._gathered), bytearray()
         receiving, most = self._receiving, self._receiving.limits.max_chunk_bytes
         receiving.raise_if_broken()
         for start in range(0, len(data), most):
             receiving.append(receiving.next_offset, data[start : start + most], None)
-        while not receiving.has_room():
-            await self._woken.wait()
-            self._woken.clear()
-            receiving.raise_if_broken()
-            self._body.forgive()
+
+    def _tick(self) -> None:
+        """Have bytes made durable that waited for others, which come slowly."""
+        self._ticking = self._loop.call_later(TICK_SECONDS, self._tick)
+        try:
+            self._hand_on()
+            self._receiving.tick()
+        except Exception as reason:  # noqa: BLE001 - whatever it is, it is raised where the body is read
+            self._body.interrupt(reason)
 
     def _wake_from_thread(self) -> None:
         # A lane may speak up when the server's loop has ended.
@@ -176,7 +194,7 @@ class Intake:
         self._woken.set()
         try:
             self._receiving.raise_if_broken()
-        except Exception as reason:  # noqa: BLE001 - whatever it is, it is raised where the body is read
+        except Exception as reason:  # noqa: BLE001 - as above
             self._body.interrupt(reason)
 
 

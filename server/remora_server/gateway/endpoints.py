@@ -56,7 +56,8 @@ class Endpoint:
 async def nowhere(scope: Scope, body: Body) -> Response:
     """Refuse a path that leads nowhere; one that was signed was altered."""
     del body
-    if b"signature=" in scope["query_string"] or b"expires=" in scope["query_string"]:
+    sent = scope["raw_path"] + scope["query_string"]
+    if b"signature=" in sent or b"expires=" in sent:
         raise SignedUrlInvalidError
     raise RouteNotFoundError
 

@@ -8,6 +8,7 @@ with no body asks how far it is, DELETE gives the upload up. A part for another 
 
 from __future__ import annotations
 
+import contextlib
 import re
 from dataclasses import dataclass
 
@@ -109,7 +110,8 @@ async def receive_part(receipt: Receipt, ticket: Ticket, body: Body, part: Part)
     with receipt.admission.stream(ticket.creator.id), receipt.interrupts.watching(body):
         receiving = await calls.obtain(lambda: reception.begin(ticket, whole=False), Receiving.leave)
         try:
-            await fill(Intake(body, receiving), body, part)
+            with contextlib.closing(Intake(body, receiving)) as intake:
+                await fill(intake, body, part)
             # Nothing more can go wrong for the client: what came is kept also if it does not wait for the answer.
             left = await calls.wait(reception.leave, receiving, is_last=part.is_last)
         except (errors.RemoraError, HttpError) as refusal:

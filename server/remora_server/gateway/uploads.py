@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -79,9 +80,9 @@ async def receive_whole(
         receiving = await calls.obtain(lambda: reception.begin(ticket, whole=True), Receiving.abandon)
         landing = False
         try:
-            intake = Intake(body, receiving)
-            await fill(intake)
-            await intake.flush()
+            with contextlib.closing(Intake(body, receiving)) as intake:
+                await fill(intake)
+                await intake.flush()
             landing = True
             # Once all bytes are there they count, also if the client does not wait for the answer.
             await calls.wait(reception.land, receiving)

@@ -266,7 +266,9 @@ class FileServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetFileDownloadUrl(self, request, context):
-        """Makes a URL from which anyone can read the content for a short time, without a key.
+        """Makes a URL from which anyone can read the content for a short time, without a key: an hour unless `ttl` says
+        otherwise, a week at most. Where this server itself serves the content, the URL ends early when the file is deleted,
+        or when its caller may no longer read it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

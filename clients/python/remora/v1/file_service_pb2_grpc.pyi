@@ -140,7 +140,10 @@ class FileServiceStub:
     BatchReadFiles: _grpc.UnaryUnaryMultiCallable[_file_service_pb2.BatchReadFilesRequest, _file_service_pb2.BatchReadFilesResponse]
     """Reads the whole content of several small files, 3 MiB together at most. Each has its own success or error."""
     GetFileDownloadUrl: _grpc.UnaryUnaryMultiCallable[_file_service_pb2.GetFileDownloadUrlRequest, _file_service_pb2.GetFileDownloadUrlResponse]
-    """Makes a URL from which anyone can read the content for a short time, without a key."""
+    """Makes a URL from which anyone can read the content for a short time, without a key: an hour unless `ttl` says
+    otherwise, a week at most. Where this server itself serves the content, the URL ends early when the file is deleted,
+    or when its caller may no longer read it.
+    """
 
 @_typing.type_check_only
 class FileServiceAsyncStub(FileServiceStub):
@@ -254,7 +257,10 @@ class FileServiceAsyncStub(FileServiceStub):
     BatchReadFiles: _aio.UnaryUnaryMultiCallable[_file_service_pb2.BatchReadFilesRequest, _file_service_pb2.BatchReadFilesResponse]  # type: ignore[assignment]
     """Reads the whole content of several small files, 3 MiB together at most. Each has its own success or error."""
     GetFileDownloadUrl: _aio.UnaryUnaryMultiCallable[_file_service_pb2.GetFileDownloadUrlRequest, _file_service_pb2.GetFileDownloadUrlResponse]  # type: ignore[assignment]
-    """Makes a URL from which anyone can read the content for a short time, without a key."""
+    """Makes a URL from which anyone can read the content for a short time, without a key: an hour unless `ttl` says
+    otherwise, a week at most. Where this server itself serves the content, the URL ends early when the file is deleted,
+    or when its caller may no longer read it.
+    """
 
 class FileServiceServicer(metaclass=_abc_1.ABCMeta):
     """Stores and reads files.
@@ -437,6 +443,9 @@ class FileServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _file_service_pb2.GetFileDownloadUrlRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_file_service_pb2.GetFileDownloadUrlResponse, _abc.Awaitable[_file_service_pb2.GetFileDownloadUrlResponse]]:
-        """Makes a URL from which anyone can read the content for a short time, without a key."""
+        """Makes a URL from which anyone can read the content for a short time, without a key: an hour unless `ttl` says
+        otherwise, a week at most. Where this server itself serves the content, the URL ends early when the file is deleted,
+        or when its caller may no longer read it.
+        """
 
 def add_FileServiceServicer_to_server(servicer: FileServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -85,7 +85,9 @@ class _TransportEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Transport.V
     """Several HTTP PUTs of parts, in the manner of Google Cloud Storage resumable sessions, then FileService.CreateFile."""
 
 class Transport(_Transport, metaclass=_TransportEnumTypeWrapper):
-    """How the bytes of a ticket are going to arrive."""
+    """How the bytes of a ticket are going to arrive. They can arrive in no other way: a gRPC writer on a ticket for HTTP is
+    FAILED_PRECONDITION `TRANSPORT_UNAVAILABLE`, and a ticket for gRPC has no URL. GetCapabilities lists what is offered.
+    """
 
 TRANSPORT_UNSPECIFIED: Transport.ValueType  # 0
 """The same as TRANSPORT_GRPC."""
@@ -101,7 +103,13 @@ Global___Transport: _TypeAlias = Transport  # noqa: Y015
 
 @_typing.final
 class HttpUpload(_message.Message):
-    """How to send the content over HTTP. Needs no key: the URL itself is the permission, so treat it as a secret."""
+    """How to send the content over HTTP. Needs no key: the URL itself is the permission, so treat it as a secret.
+
+    The content arrives whole or not at all, and once: what has arrived can't be replaced. A request that fails changes
+    nothing and can be repeated, in a session from where it stands. Then FileService.CreateFile makes the file; until it
+    is called, or the ticket ends, nothing but the bytes is there. Refusals of the server that takes the bytes are told
+    in its own way: they are HTTP statuses, with a JSON or XML body.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -224,7 +232,7 @@ class UploadTicket(_message.Message):
     """Where the upload stands."""
     committed_size: _builtins.int
     """How many bytes, from the start, are stored for good. Never shrinks. A client may forget bytes below it and resumes
-    an upload exactly here.
+    an upload exactly here. Of a ticket for HTTP it may stay 0 until the file is made: ask the URL itself.
     """
     transport: Global___Transport.ValueType
     """How the bytes arrive."""
@@ -244,7 +252,9 @@ class UploadTicket(_message.Message):
 
     @_builtins.property
     def http(self) -> Global___HttpUpload:
-        """Where and how to send them, unless the transport is TRANSPORT_GRPC."""
+        """Where and how to send them, while the ticket is open and unless the transport is TRANSPORT_GRPC. Every answer but
+        that of ListUploadTickets has it; each one works, also beside earlier ones.
+        """
 
     @_builtins.property
     def limits(self) -> Global___UploadLimits:
