@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import socket
+import ssl
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from remora_server.tls import CertificateError, Certificates, Paths
 from tests.certificates import DAY, Authority, encrypted_key, replace
@@ -79,6 +83,47 @@ def test_what_breaks_later(
     certificates.refresh()
     assert certificates.pems()[:2] == (chain, key)
     assert message
+
+
+@pytest.mark.parametrize("newest", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_a_client_that_goes_on_where_it_was(files: Files, tmp_path: Path, newest: ssl.TLSVersion) -> None:
+    """Once its certificate is not accepted any more, a client is not served, whatever it remembers of earlier times."""
+    certificates = Certificates(files.paths)
+    own = tmp_path / "client.pem"
+    own.write_bytes(b"".join(files.authority.sign()))
+    context = ssl.create_default_context(cafile=files.authority.ca)
+    context.load_cert_chain(own)
+    context.maximum_version = newest
+    sessions: list[ssl.SSLSession | None] = [None]
+
+    async def greet(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"hello")
+        await writer.drain()
+        writer.close()
+
+    def ask(port: int) -> bytes:
+        try:
+            with (
+                socket.create_connection(("127.0.0.1", port)) as plain,
+                context.wrap_socket(plain, server_hostname="127.0.0.1", session=sessions[-1]) as wrapped,
+            ):
+                heard = wrapped.recv(10)
+                sessions.append(wrapped.session)
+                return heard
+        except (ssl.SSLError, ConnectionError):
+            return b""
+
+    async def serve() -> tuple[bytes, bytes]:
+        async with await asyncio.start_server(greet, "127.0.0.1", 0, ssl=certificates.context) as server:
+            port = server.sockets[0].getsockname()[1]
+            before = [await asyncio.to_thread(ask, port) for _ in range(2)]
+            replace(files.client_ca, Authority(tmp_path / "other", "other").ca.read_bytes())
+            certificates.refresh()
+            return before[-1], await asyncio.to_thread(ask, port)
+
+    before, after = uvloop.run(serve())
+    assert before == (b"hello" if newest is ssl.TLSVersion.TLSv1_3 else b"")
+    assert after == b""
 
 
 def test_a_certificate_that_ends_soon(files: Files, caplog: pytest.LogCaptureFixture) -> None:

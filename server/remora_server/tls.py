@@ -136,9 +136,10 @@ def _context(paths: Paths) -> ssl.SSLContext:
         if paths.client_ca:
             context.verify_mode = ssl.CERT_REQUIRED
             context.load_verify_locations(paths.client_ca)
-            # A resumed session would spare its client to show a certificate that may not be accepted any more.
+            # A resumed session would spare its client to show a certificate, which may not be accepted any more. Before
+            # TLS 1.3 nothing here can forbid that.
+            context.minimum_version = ssl.TLSVersion.TLSv1_3
             context.num_tickets = 0
-            context.options |= ssl.OP_NO_TICKET
     except (OSError, ValueError) as problem:
         raise CertificateError(f"{paths.chain} (REMORA_TLS_CERT) can't be served with: {problem}.") from problem
     return context

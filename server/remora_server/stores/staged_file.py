@@ -19,7 +19,7 @@ from remora_server.core.errors import StorageFullError, StorageUnavailableError
 
 BLOCK_BYTES = 1024 * 1024  # Larger ones were no faster, and a stream holds one in memory.
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
-# The file system can't, or the path leads there no more; the bytes then go through the page cache.
+# The file system can't, or a later writer has taken the path, which carries our epoch; the page cache then will do.
 NOT_DIRECT = frozenset({errno.EINVAL, errno.ENOENT})
 
 
@@ -102,7 +102,7 @@ class StagedFile:
         written = 0
         try:
             if self._direct < 0:
-                self._direct = self._open_direct()
+                self._direct = os.open(self._path, os.O_WRONLY | os.O_CLOEXEC | os.O_DIRECT)
             written = os.pwrite(self._direct, block, offset)
         except OSError as error:
             if error.errno not in NOT_DIRECT:
@@ -112,14 +112,6 @@ class StagedFile:
             self._block_fill = BLOCK_BYTES
             _write_all(self._buffered, memoryview(block)[written:], offset + written)
             self._block = None
-
-    def _open_direct(self) -> int:
-        """Open the file once more, unless its path has come to lead to that of another writer, who overtook us."""
-        direct = os.open(self._path, os.O_WRONLY | os.O_CLOEXEC | os.O_DIRECT)
-        if not os.path.samestat(os.fstat(direct), os.fstat(self._buffered)):
-            os.close(direct)
-            raise FileNotFoundError(errno.ENOENT, "taken over")
-        return direct
 
     def _flush_tail(self) -> None:
         """Write an unfinished block through the page cache, where its rest will have to follow."""
