@@ -7,6 +7,7 @@ directory has stores of its own, the same whenever a server is started on it.
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
@@ -25,6 +26,7 @@ assert BLOBS in {"disk", "gcs"}, STORES
 
 own_urls = pytest.mark.skipif(BLOBS != "disk", reason="about the signed URLs of this server, not of a blob store")
 only_sqlite = pytest.mark.skipif(DATABASE != "sqlite", reason="about what becomes of a SQLite file")
+only_disk = pytest.mark.skipif(BLOBS != "disk", reason="about what becomes of files on a disk")
 
 _databases: dict[Path, tuple[str, ExitStack]] = {}
 
@@ -45,6 +47,14 @@ def sql(data: Path, statement: str, values: Sequence[object] = ()) -> list[tuple
     with closing(sqlite3.connect(data / "remora.db", timeout=30)) as database, database:
         found = database.execute(statement, values)
         return found.fetchall() if found.description else [()] * found.rowcount
+
+
+def copy(data: Path, to: Path) -> None:
+    """Copy a data directory that no server uses, with its stores."""
+    shutil.copytree(data, to)
+    if DATABASE == "postgres":
+        ending = ExitStack()
+        _databases[to] = ending.enter_context(postgres.new_database(copy_of=_postgres_url(data))), ending
 
 
 def remove(folder: Path) -> None:

@@ -124,10 +124,11 @@ def own_cluster(options: Sequence[str] = FAST) -> Iterator[Cluster]:
 
 
 @contextlib.contextmanager
-def new_database(server_url: str | None = None, *, migrated: bool = False) -> Iterator[str]:
-    """Make a database that nobody else uses, and drop it afterwards."""
+def new_database(server_url: str | None = None, *, migrated: bool = False, copy_of: str = "") -> Iterator[str]:
+    """Make a database that nobody else uses, empty, migrated or as another one that is at rest; drop it afterwards."""
     server = server_url or shared_url()
-    template = f' TEMPLATE "{_template(server)}"' if migrated else ""
+    original = urlsplit(copy_of).path.strip("/") or (_template(server) if migrated else "")
+    template = f' TEMPLATE "{original}"' if original else ""
     name = f"remora_{secrets.token_hex(6)}"
     with psycopg.connect(server, autocommit=True) as connection:
         connection.execute(f'CREATE DATABASE "{name}"{template}')

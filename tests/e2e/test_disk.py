@@ -11,6 +11,7 @@ import grpc
 import pytest
 
 from remora.v1 import upload_ticket_pb2
+from tests.combinations import only_disk, only_sqlite
 from tests.faulty import Faults, small_volume
 from tests.running import Api, RunningServer, refused, until
 from tests.uploading import (
@@ -28,6 +29,7 @@ from tests.uploading import (
     upload,
 )
 
+pytestmark = only_disk
 Start = Callable[..., RunningServer]
 VOLUME_BYTES = 64 * MIB
 FULL = (grpc.StatusCode.RESOURCE_EXHAUSTED, "STORAGE_FULL")
@@ -50,7 +52,7 @@ class Disk:
         return {path.name: path.stat().st_size for path in found}
 
 
-@pytest.fixture(params=["all", "blobs"])
+@pytest.fixture(params=[pytest.param("all", marks=only_sqlite), "blobs"])
 def disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Disk]:
     """Start a server with everything on a volume of 64 MiB, or with the blobs alone there.
 
@@ -121,6 +123,7 @@ def test_a_full_disk(disk: Disk) -> None:
     assert checked["clean"]
 
 
+@only_sqlite
 @pytest.mark.parametrize("disk", ["all"], indirect=True)
 def test_a_full_disk_under_the_database(disk: Disk) -> None:
     """P03: where not even a row can be written every change is STORAGE_FULL, and nothing of it is there."""
