@@ -162,7 +162,7 @@ def make_work(server: RunningServer) -> dict[str, bytes]:
     api = server.api()
     kept: dict[str, bytes] = {}
     for number in range(8):
-        for size in (100, 20 * KIB):
+        for size in (100, 100 * KIB):
             data = os.urandom(size)
             kept[upload(api, data, name=f"{number}", attach_to="GC-1").file.id] = data
             delete(api, upload(api, data, name=f"{number} again").file.id)
@@ -172,6 +172,8 @@ def make_work(server: RunningServer) -> dict[str, bytes]:
         append(api, new_ticket(api, spec_of(size_bytes=60 * KIB)).id, 0, os.urandom(20 * KIB))
     server.stop()
     with app.open_stores(server.config()) as stores:
+        assert any(blob.is_inline for blob in stores.metadata.blobs_after("", 99))
+        assert not all(blob.is_inline for blob in stores.metadata.blobs_after("", 99))
         for _ in range(8):
             stores.blobs.put(ids.new_id(ids.BLOB), b"orphan")
             staged = stores.blobs.stage(ids.new_id(ids.TICKET), 0)
@@ -199,7 +201,7 @@ def make_young(server: RunningServer) -> tuple[str, str, str]:
     """Leave what nothing refers to, but not for long yet: a deleted file, an open ticket, bytes without a row."""
     server.start()
     api = server.api()
-    deleted = upload(api, os.urandom(20 * KIB)).file.id
+    deleted = upload(api, os.urandom(100 * KIB)).file.id
     delete(api, deleted)
     running = new_ticket(api).id
     append(api, running, 0, os.urandom(20 * KIB))
@@ -271,7 +273,7 @@ def test_gc_can_be_killed_at_any_moment(start_server: Start, tmp_path: Path) -> 
     with Stream(api, running) as stream:
         assert stream.ready().committed_size == 20 * KIB
     api.files.UndeleteFile(pb.UndeleteFileRequest(file_id=deleted))
-    assert len(read(api, deleted)) == 20 * KIB
+    assert len(read(api, deleted)) == 100 * KIB
     assert {file.id for file in attached(api, "GC-1")} == set(kept)
     for file_id, data in kept.items():
         assert read(api, file_id) == data
