@@ -216,7 +216,7 @@ def test_a_flipped_bit_is_never_served_as_a_whole_file(start_server: Start, size
     others = {upload(api, data).file.id: data for data in (b"small", os.urandom(30 * KIB), os.urandom(MIB))}
     file, data = large(api, size)
     name = ""
-    if size > 16 * KIB:
+    if size > 32 * KIB:
         name = flip_in_file(server, size)
     else:
         flip_in_database(server, data)

@@ -217,7 +217,7 @@ def test_finish_with_another_size_than_was_sent_is_refused(api: Api, told: int) 
 
 CHUNK = MIB
 LARGEST = 2 * MIB + 12_345
-SIZES = [0, 1, 16 * KIB, 16 * KIB + 1, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK, LARGEST - 1, LARGEST]
+SIZES = [0, 1, 32 * KIB, 32 * KIB + 1, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK, LARGEST - 1, LARGEST]
 
 
 def test_sizes_at_the_edges(start_server: Start) -> None:
