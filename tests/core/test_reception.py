@@ -17,7 +17,9 @@ from remora_server.core.errors import (
 )
 from remora_server.core.model import Checksums, FileSpec, Ticket, TicketState
 from remora_server.core.tickets import Request
+from remora_server.core.uploads import Limits
 from tests.core.world import World
+from tests.running import until
 
 DATA = os.urandom(300_000)
 
@@ -190,3 +192,19 @@ def test_a_disk_that_fails(world: World) -> None:
     with pytest.raises(RemoraError):
         world.reception.leave(receiving, is_last=True)
     assert world.blobs.arrived(ticket.id) is None
+
+
+def test_more_than_may_wait(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A whole that is larger than what may be on its way goes on as soon as what came is safe."""
+    limits = Limits(max_file_bytes=1_000_000, ack_interval_bytes=50_000, max_unacked_bytes=100_000)
+    world = World(tmp_path_factory.mktemp("narrow"), limits=limits)
+    try:
+        ticket = new_ticket(world)
+        receiving = world.reception.begin(ticket, whole=True)
+        for first in range(0, len(DATA), 50_000):
+            until(receiving.has_room)
+            receiving.append(first, DATA[first : first + 50_000], None)
+        world.reception.land(receiving)
+        assert proved(world, ticket)
+    finally:
+        world.close()

@@ -102,7 +102,7 @@ class Receiving:
         self.ticket = ticket
         self.next_offset = ticket.committed_size
         self.verified_size = 0
-        self._stored = self._hashed = self._sync_asked = ticket.committed_size
+        self._stored = self._hashed = self._sync_asked = self._acknowledged = ticket.committed_size
         self._asked_at = time.monotonic()
         self._room_wanted = False
         self._fenced = threading.Event()
@@ -143,7 +143,7 @@ class Receiving:
     def _has_room(self) -> bool:
         limits = self._uploads.limits
         # A store that can't keep up, or is away, would otherwise have all that was not sent to it yet in memory here.
-        unacked_bytes = self.next_offset - self.ticket.committed_size
+        unacked_bytes = self.next_offset - self._acknowledged
         return self._queued_bytes() < limits.max_queued_bytes and unacked_bytes < limits.max_unacked_bytes
 
     def append(self, offset: int, data: bytes, crc32c: int | None) -> None:
@@ -327,6 +327,7 @@ class Receiving:
         if not self._whole:
             ticket = self.ticket
             self.ticket = self._uploads.changes.run(lambda: self._uploads.tickets.record_progress(ticket, size, crc32c))
+        self._acknowledged = size
         self._tell()
 
     def _content(self, *, with_md5: bool) -> Content:

@@ -27,7 +27,7 @@ from remora_server.gateway.calls import Calls
 from remora_server.gateway.downloads import Shelf, get
 from remora_server.gateway.endpoints import Endpoint, Prefixed, Proxied, nowhere
 from remora_server.gateway.health import Health
-from remora_server.gateway.protocol import BoundedProtocol
+from remora_server.gateway.protocol import bounded
 from remora_server.gateway.sessions import session
 from remora_server.gateway.signed_urls import DOWNLOADS, FORM, SESSION, UPLOADS, SignedUrls
 from remora_server.gateway.uploads import Receipt, post, put
@@ -111,7 +111,7 @@ class Gateway:
         self._server = _Quiet(
             uvicorn.Config(
                 Proxied(Prefixed(app, url_path), bounds.proxies),
-                http=BoundedProtocol,
+                http=bounded(bounds.pace.idle_seconds),
                 ws="none",
                 log_config=None,
                 access_log=False,

@@ -63,6 +63,7 @@ class Body:
     def __init__(self, scope: Scope, receive: Receive, pace: Pace) -> None:
         self.headers = Headers(scope=scope)
         self.is_read = "transfer-encoding" not in self.headers and self.headers.get("content-length", "0") == "0"
+        self._first = b""
         self._receive = receive
         self._pace = pace
         self._interrupted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -80,14 +81,21 @@ class Body:
         if not self._interrupted.done():
             self._interrupted.set_exception(reason)
 
+    async def wait(self) -> None:
+        """Wait for the first bytes, or the end: a client who is gone by then need not be served at all."""
+        self._first = await self.next()
+
     async def next(self) -> bytes:
         """Return the next bytes; none at the end."""
+        if self._first:
+            data, self._first = self._first, b""
+            return data
         while not self.is_read:
             message = await self._next_message()
             if message["type"] == "http.disconnect":
                 raise ClientDisconnect
             self.is_read = not message.get("more_body", False)
-            data: bytes = message.get("body", b"")
+            data = bytes(message.get("body", b""))
             self._count(len(data))
             if data:
                 return data

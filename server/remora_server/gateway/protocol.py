@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import http
 
+from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 MAX_HEAD_BYTES = 32 * 1024
 HEAD_SECONDS = 20.0
+TOO_LARGE = 431
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -17,6 +19,7 @@ class BoundedProtocol(HttpToolsProtocol):
     uvicorn bounds neither: it would gather headers for as long as they come, and wait for them for ever.
     """
 
+    head_seconds = HEAD_SECONDS
     _head_bytes = 0
     _in_head = True  # Between requests too.
     _hurry: asyncio.TimerHandle | None = None
@@ -24,7 +27,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for a request."""
         super().connection_made(transport)
-        self._hurry = self.loop.call_later(HEAD_SECONDS, self._give_up)
+        self._hurry = self.loop.call_later(self.head_seconds, self._give_up)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait no longer."""
@@ -36,15 +39,14 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._in_head:
             self._head_bytes += len(data)
         super().data_received(data)
-        # One packet may hold a whole head and much of a body: only a head that is still not at its end is too long.
         if self._in_head and self._head_bytes > MAX_HEAD_BYTES:
-            self._refuse(431)
+            self._refuse(TOO_LARGE)
 
     def on_message_begin(self) -> None:
         """Begin a request."""
         super().on_message_begin()
         if self._hurry is None:
-            self._hurry = self.loop.call_later(HEAD_SECONDS, self._give_up)
+            self._hurry = self.loop.call_later(self.head_seconds, self._give_up)
 
     def on_headers_complete(self) -> None:
         """Serve the request."""
@@ -52,7 +54,16 @@ class BoundedProtocol(HttpToolsProtocol):
         self._in_head = False
         self._head_bytes = 0
         self.scope["remora.abort"] = self.transport.abort  # type: ignore[typeddict-unknown-key]
-        super().on_headers_complete()
+        if len(self.url) + sum(len(name) + len(value) for name, value in self.headers) <= MAX_HEAD_BYTES:
+            super().on_headers_complete()
+            return
+        # All of it came in one packet, so that it could not be refused half-way.
+        self.url = b"/"
+        app, self.app = self.app, too_large
+        try:
+            super().on_headers_complete()
+        finally:
+            self.app = app
 
     def on_message_complete(self) -> None:
         """Wait for another request."""
@@ -77,3 +88,15 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._hurry is not None:
             self._hurry.cancel()
             self._hurry = None
+
+
+async def too_large(_scope: Scope, _receive: Receive, send: Send) -> None:
+    """Refuse a request with too long a line or headers."""
+    head = [(b"connection", b"close"), (b"content-length", b"0")]
+    await send({"type": "http.response.start", "status": TOO_LARGE, "headers": head})
+    await send({"type": "http.response.body"})
+
+
+def bounded(idle_seconds: float) -> type[BoundedProtocol]:
+    """Return the protocol with another bound, where clients may be silent for a shorter time."""
+    return type("Bounded", (BoundedProtocol,), {"head_seconds": min(HEAD_SECONDS, idle_seconds)})

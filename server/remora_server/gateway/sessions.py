@@ -108,6 +108,7 @@ async def receive_part(receipt: Receipt, ticket: Ticket, body: Body, part: Part)
     """Receive the bytes of a part; as many as came are kept, whatever ends it."""
     calls, reception = receipt.calls, receipt.reception
     with receipt.admission.stream(ticket.creator.id), receipt.interrupts.watching(body):
+        await body.wait()
         receiving = await calls.obtain(lambda: reception.begin(ticket, whole=False), Receiving.leave)
         try:
             with contextlib.closing(Intake(body, receiving)) as intake:

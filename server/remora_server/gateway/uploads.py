@@ -77,6 +77,7 @@ async def receive_whole(
     """Receive all bytes of a ticket, or nothing."""
     calls, reception = receipt.calls, receipt.reception
     with receipt.admission.stream(ticket.creator.id):
+        await body.wait()
         receiving = await calls.obtain(lambda: reception.begin(ticket, whole=True), Receiving.abandon)
         landing = False
         try:
