@@ -22,6 +22,7 @@ from remora_server.core.ownership import ForeignBlobsError
 from remora_server.core.sweep import Swept
 from remora_server.core.tenants import DEFAULT_SCOPES
 from remora_server.progress import Progress
+from remora_server.stores.database import DatabaseUnreachableError
 from remora_server.workers import Parent
 
 DONE, REFUSED, BAD_USAGE, INTERRUPTED = 0, 1, 2, 130
@@ -50,7 +51,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Whoever read our output, such as `head`, has seen enough. Python would complain again at its exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
-    except (RemoraError, app.NotMigratedError, LeaseHeldError, ForeignBlobsError, OSError) as problem:
+    except (
+        *(RemoraError, LeaseHeldError, ForeignBlobsError, OSError),
+        *(app.NotMigratedError, DatabaseUnreachableError),
+    ) as problem:
         return _refuse(options, str(problem), REFUSED)
     except KeyboardInterrupt:
         return INTERRUPTED

@@ -12,12 +12,10 @@ import resource
 import secrets
 import signal
 import socket
-import stat
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
 
@@ -73,7 +71,6 @@ log = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
 SECOND: Micros = 1_000_000
-KEY_BYTES = 32
 READ_THREADS = 8
 SYNCS, SYNCS_ELSEWHERE = 2, 64  # How many uploads are made durable at once: a disk syncs one by one anyway.
 FETCHES_ELSEWHERE = 64
@@ -136,7 +133,10 @@ def _database(config: Config) -> Database:
             "REMORA_DATABASE_URL names a PostgreSQL database, but its driver is not installed; "
             "install it with: pip install 'remora[server,postgres]'"
         ) from error
-    database = Postgres(config.database_url)
+    try:
+        database = Postgres(config.database_url)
+    except ValueError as error:
+        raise ConfigError(f"The value of REMORA_DATABASE_URL {error}.") from error
     database.wait_reachable(CONNECT_SECONDS)
     return database
 
@@ -184,33 +184,9 @@ def tenants_of(stores: Stores) -> Tenants:
     return Tenants(stores.metadata, stores.clock)
 
 
-def signing_key(config: Config) -> bytes:
-    """Return the secret that seals page tokens: the setting, or one that is made once and kept under DATA."""
-    if config.signing_key:
-        return config.signing_key.encode()
-    path = config.data / "signing.key"
-    key = bytes.fromhex(write_once(path, secrets.token_hex(KEY_BYTES)))
-    if len(key) != KEY_BYTES:
-        raise ConfigError(f"{path} holds no key of {KEY_BYTES} bytes; delete it, and a new one is made.")
-    return key
-
-
-def write_once(path: Path, text: str) -> str:
-    """Keep `text` in a file that only its owner reads, unless the file is there; return what it holds."""
-    # Linked into place, so that of several servers that start together all read the same, whole file.
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, stat.S_IRUSR | stat.S_IWUSR)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    try:
-        path.hardlink_to(draft)
-    except FileExistsError:
-        pass
-    finally:
-        draft.unlink()
-    return path.read_text()
+def signing_key(config: Config, stores: Stores) -> bytes:
+    """Return the secret that seals page tokens and signs URLs: the setting, or the one that lies in the database."""
+    return config.signing_key.encode() or stores.metadata.signing_key()
 
 
 def tune_allocator() -> None:
@@ -253,7 +229,6 @@ def prepare(config: Config, *, dev_mode: bool) -> dev.Seeded | None:
     _certificates(config)
     with open_stores(config, migrating=True) as stores:
         require_own(stores.metadata, stores.blobs)
-        signing_key(config)
         return _seed(config, stores) if dev_mode else None
 
 
@@ -291,7 +266,8 @@ async def serve(config: Config, *, dev_mode: bool, on_ready: Callable[[Ready], N
 
 
 def _seed(config: Config, stores: Stores) -> dev.Seeded:
-    seeded = stores.writer.run(lambda: dev.seed(stores.metadata, stores.clock, config.data))
+    key = dev.key_of(config.data)
+    seeded = stores.writer.run(lambda: dev.seed(stores.metadata, stores.clock, key))
     # A call on the writer may run twice, so the file is written by what it returned, not inside it.
     dev.keep(config.data, seeded)
     return seeded
@@ -334,7 +310,7 @@ async def _serve(
     bound = bind(config.listen, config.http_port, share_port=share_ports)
     http_port = int(bound.getsockname()[1])
     public_url = config.public_url or _own_url(config, http_port)
-    urls = SignedUrls(public_url, signing_key(config), stores.clock)
+    urls = SignedUrls(public_url, signing_key(config, stores), stores.clock)
     rules = _rules(config, stores, pools, urls)
     tenants = tenants_of(stores)
     authenticator = Authenticator(tenants, lambda key_hash: calls.read(stores.metadata.key_by_hash, key_hash))
@@ -359,6 +335,7 @@ async def _serve(
             loop.call_soon_threadsafe(rpc.growth.wake)
 
     stores.writer.on_commit(tell_watches)
+    stores.database.hear(tell_watches)
 
     checks = {
         "database": lambda: calls.read(stores.metadata.activity_bounds),
@@ -453,7 +430,7 @@ def _rules(config: Config, stores: Stores, pools: Pools, urls: SignedUrls) -> Ru
     changes: Changes = stores.writer
     mode = DedupMode(config.dedup_mode)
     stripped = frozenset(config.strip_query)
-    pages = Pages(signing_key(config), clock)
+    pages = Pages(signing_key(config, stores), clock)
     subjects = Subjects(metadata, clock, strict=config.strict_issues)
     activity = ActivityLog(metadata, pages, clock, subjects)
     quota = Quota(metadata, clock, config.quota_bytes)

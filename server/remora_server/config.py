@@ -175,7 +175,7 @@ class Config:
     http_port: int = _setting(_whole(0, 65535), "8460", "port of HTTP; 0 takes a free one")
     public_url: str = _setting(_public_url, "", "URL under which callers reach the HTTP port; empty is its own address")
     workers: int = _setting(_whole(1, 256), "1", "processes that serve")
-    signing_key: str = _setting(str, "", "secret that signs tokens and URLs; empty keeps one under DATA", secret=True)
+    signing_key: str = _setting(str, "", "secret that signs tokens and URLs; empty is the database's own", secret=True)
     max_file_bytes: int = _setting(_size(1), "5GiB", "largest file that is accepted")
     quota_bytes: int = _setting(_size(0), "0", "bytes that one workspace may keep; 0 is no limit")
     ticket_ttl_seconds: float = _setting(_some_duration, "24h", "life of an upload ticket")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
@@ -16,7 +17,7 @@ from remora_server.core.tenants import Tenants, hash_of
 
 WORKSPACE, PROJECT, USER = "demo", "DEMO", "Demo User"
 TITLES = ("Try Remora", "Attach a file", "Watch what happens")
-FILE_NAME = "dev.json"
+FILE_NAME, KEY_NAME = "dev.json", "dev.key"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +39,17 @@ class Seeded:
         }
 
 
-def seed(store: MetadataStore, clock: Clock, data: Path) -> Seeded:
+def key_of(data: Path) -> str:
+    """Return the key that development mode knows in a data directory, made at its first start."""
+    kept = read(data)
+    return str(kept["key"]) if kept else _write_once(data / KEY_NAME, f"rk_dev_{secrets.token_urlsafe(24)}")
+
+
+def seed(store: MetadataStore, clock: Clock, key: str) -> Seeded:
     """Make what is missing and return all of it; run it inside a change."""
     tenants = Tenants(store, clock)
     workspace, _ = tenants.create_workspace(WORKSPACE)
     project, _ = tenants.create_project(workspace, PROJECT)
-    kept = read(data)
-    key = str(kept["key"]) if kept else f"rk_dev_{secrets.token_urlsafe(24)}"
     if store.key_by_hash(hash_of(key)) is None:
         tenants.create_key(workspace, USER, text=key)
     issues: list[Issue] = []
@@ -87,3 +92,18 @@ def keep(data: Path, seeded: Seeded) -> None:
     with os.fdopen(descriptor, "w") as file:
         json.dump(seeded.report(), file, indent=2)
     draft.replace(data / FILE_NAME)
+
+
+def _write_once(path: Path, text: str) -> str:
+    """Keep `text` in a file that only its owner reads, unless the file is there; return what it holds."""
+    # Linked into place, so that of several servers that start together all read the same, whole file.
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    with contextlib.suppress(FileExistsError):
+        path.hardlink_to(draft)
+    draft.unlink()
+    return path.read_text()

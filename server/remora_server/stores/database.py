@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol
 
@@ -17,6 +17,10 @@ Row = tuple[Any, ...]
 
 class StoreDefectError(Exception):
     """A statement that the database refuses whatever its state: a mistake in this server."""
+
+
+class DatabaseUnreachableError(Exception):
+    """The database can't be used as it is; the message says why."""
 
 
 class OutcomeUnknownError(StorageUnavailableError):
@@ -106,6 +110,9 @@ class Database(ABC):
     def written(self) -> int:
         """Return how many rows this thread's connection ever wrote, to see whether a transaction did."""
         return self.connection().total_changes
+
+    def hear(self, tell: Callable[[], None]) -> None:  # noqa: B027 - some have nothing to hear.
+        """Have `tell` called, on some thread, when another server has committed; where nobody tells of that, never."""
 
     @abstractmethod
     def drop_connection(self) -> None:

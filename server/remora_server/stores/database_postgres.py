@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -20,8 +20,15 @@ from psycopg.types.numeric import Int8Dumper
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from remora_server.core.errors import StorageFullError, StorageUnavailableError
-from remora_server.stores.database import Database, OutcomeUnknownError, Row, StoreDefectError
+from remora_server.stores.database import (
+    Database,
+    DatabaseUnreachableError,
+    OutcomeUnknownError,
+    Row,
+    StoreDefectError,
+)
 from remora_server.stores.kept import Kept, Query
+from remora_server.stores.listener import Listener
 
 DRIVER_ERRORS = (psycopg.Error, peewee.PeeweeException)
 POOL_CONNECTIONS = 16
@@ -99,11 +106,15 @@ class Postgres(Database):
     """A PostgreSQL database at a URL; `migrate` fills it."""
 
     def __init__(self, url: str, *, connections: int = POOL_CONNECTIONS, lock_seconds: float = LOCK_SECONDS) -> None:
-        self._parameters: dict[str, Any] = {**NETWORK, **conninfo_to_dict(url), "autocommit": True}
+        try:
+            given = conninfo_to_dict(url)
+        except psycopg.ProgrammingError:
+            # What the driver says may quote the password.
+            raise ValueError("can't be read as a PostgreSQL URL; special characters in it are written %XX") from None
+        ours: dict[str, Any] = {name: value for name, value in NETWORK.items() if name not in given}
+        self._parameters: dict[str, Any] = {**given, **ours, "autocommit": True}
         self.inner: peewee.PostgresqlDatabase = peewee.PostgresqlDatabase(
-            self._parameters.get("dbname", ""),
-            prefer_psycopg3=True,
-            **{name: value for name, value in self._parameters.items() if name not in {"dbname", "autocommit"}},
+            url.replace("postgres://", "postgresql://", 1), prefer_psycopg3=True, **ours
         )
         self._kind = type(self.inner)
         self._writing = f"{WRITING}; SET lock_timeout = {int(lock_seconds * 1000)}".encode()
@@ -111,6 +122,7 @@ class Postgres(Database):
         self._lock = threading.Lock()
         self._sessions: list[Session] = []
         self._closed = False
+        self._listener: Listener | None = None
         self._down_until = 0.0
         self._pool: ConnectionPool[psycopg.Connection[Row]] = ConnectionPool(
             kwargs=self._parameters,
@@ -236,6 +248,10 @@ class Postgres(Database):
         session: Session | None = getattr(self._local, "session", None)
         return session or self._opened()
 
+    def hear(self, tell: Callable[[], None]) -> None:
+        """Have `tell` called, on a thread of its own, when another server has committed something."""
+        self._listener = Listener(lambda: psycopg.connect(**self._parameters), CHANNEL, self._is_own, tell)
+
     def drop_connection(self) -> None:
         """Close this thread's connection, and with it whatever it left half done; the next use opens another."""
         session: Session | None = self._local.__dict__.pop("session", None)
@@ -246,6 +262,8 @@ class Postgres(Database):
 
     def close(self) -> None:
         """Close every connection; threads that still work are told that storage does not answer."""
+        if self._listener is not None:
+            self._listener.close()
         with self._lock:
             self._closed = True
             sessions, self._sessions = self._sessions, []
@@ -354,6 +372,10 @@ class Postgres(Database):
                 if now < self._down_until or now > until:
                     raise
 
+    def _is_own(self, process_id: int) -> bool:
+        with self._lock:
+            return any(one.driver.info.backend_pid == process_id for one in self._sessions)
+
     def _note_down(self, _pool: object) -> None:
         self._down_until = time.monotonic() + DOWN_SECONDS
 
@@ -396,10 +418,6 @@ class Postgres(Database):
         if self._closed or lost or code.startswith(PASSING_CLASSES) or code in PASSING:
             return StorageUnavailableError()
         return StoreDefectError(f"{type(driver).__name__} {code}".strip())
-
-
-class DatabaseUnreachableError(Exception):
-    """The database can't be used as it is; the message says why."""
 
 
 def _configure(connection: psycopg.Connection[Row]) -> None:

@@ -16,7 +16,10 @@ EMPTY = SQL("''")  # Spelled out: a partial index is only used where its conditi
 
 
 class StoreInfo(peewee.Model):
-    """What is known of the database itself: `store_id`, and `activity_floor`, the last removed sequence number."""
+    """What is known of the database itself.
+
+    `store_id`; `activity_floor`, the last removed sequence number; `signing_key`, which all its servers sign with.
+    """
 
     name = TextField(primary_key=True)
     value = TextField()

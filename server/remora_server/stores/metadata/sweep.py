@@ -157,5 +157,12 @@ class Sweep(TicketRows):
 
     def store_id(self) -> str:
         """Return the identity that the database got when it was made."""
-        rows = self._db.select(StoreInfo.select(StoreInfo.value).where(StoreInfo.name == "store_id"))
+        return self._fact("store_id")
+
+    def signing_key(self) -> bytes:
+        """Return the secret that was made with the database, for all servers that share it."""
+        return bytes.fromhex(self._fact("signing_key"))
+
+    def _fact(self, name: str) -> str:
+        rows = self._db.select(StoreInfo.select(StoreInfo.value).where(StoreInfo.name == name))
         return str(rows[0][0])

@@ -147,5 +147,7 @@ def up(_migrator: object, db: Database) -> None:
     for statement in schema.split(";"):
         if statement.strip():
             db.execute_sql(statement)
-    facts = f"('store_id', '{secrets.token_hex(16)}'), ('activity_floor', '0')"
+    facts = (
+        f"('store_id', '{secrets.token_hex(16)}'), ('activity_floor', '0'), ('signing_key', '{secrets.token_hex(32)}')"
+    )
     db.execute_sql(f"INSERT INTO store_info (name, value) VALUES {facts}")  # noqa: S608 - nothing from outside.
