@@ -5,6 +5,7 @@ Points at which it is killed, each the first time that it is reached by an uploa
 - staged: half-way through writing a piece to the staged file
 - put: half-way through writing a file that came in one piece
 - blob: the bytes are in their final place, nothing was told to the database
+- land: bytes that came over HTTP have arrived, nothing was told to the database
 - row: the rows are written, the transaction is not committed
 - answer: the transaction is committed, the client has not been told
 - sweep: at a step of `gc`, which are counted: each commit and each removal of bytes, before it and after it
@@ -47,7 +48,7 @@ from tests.running import RunningServer
 ROOT = Path(__file__).parents[1]
 FOLDER = "CRASHING_FOLDER"
 STEP = "CRASHING_STEP"
-CRASHES = ("staged", "put", "blob", "row", "answer")
+CRASHES = ("staged", "put", "blob", "land", "row", "answer")
 
 
 class CrashingServer(RunningServer):
@@ -165,6 +166,12 @@ class BreakingBlobs(LocalBlobs):
         _reach("blob")
         _reach("hold-blob")
         return location
+
+    def land(self, name: str, epoch: int) -> bool:
+        """Have bytes arrive, and no more."""
+        landed = super().land(name, epoch)
+        _reach("land")
+        return landed
 
     def put(self, name: str, data: bytes) -> str:
         """Keep half of a blob, or the blob and no more."""

@@ -77,8 +77,10 @@ def curl(url: str, *options: str, data: bytes | None = None, output: Path | None
             capture_output=True,
             check=False,
         )
-        assert head.exists(), done.stderr
-        *_, last = [block for block in head.read_bytes().split(b"\r\n\r\n") if block.strip()]
+        blocks = [block for block in head.read_bytes().split(b"\r\n\r\n") if block.strip()] if head.exists() else []
+        if not blocks or b" 100 " in blocks[-1].partition(b"\r\n")[0]:
+            raise ConnectionError(done.stderr)
+        last = blocks[-1]
         first, *lines = last.decode("latin-1").strip().splitlines()
         headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
         return Reply(int(first.split()[1]), headers, body.read_bytes() if body.exists() else b"")
