@@ -33,9 +33,9 @@ class Step:
         return tuple(line for line in self.shown if line != "^C" and BAR not in line)
 
 
-def blocks(language: str) -> list[str]:
-    """Return the blocks that are marked with a language."""
-    return [body for marked, body in _BLOCK.findall(README.read_text(encoding="utf-8")) if marked == language]
+def blocks(language: str, page: Path = README) -> list[str]:
+    """Return the blocks of a page that are marked with a language."""
+    return [body for marked, body in _BLOCK.findall(page.read_text(encoding="utf-8")) if marked == language]
 
 
 def steps() -> list[Step]:
