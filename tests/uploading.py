@@ -100,6 +100,12 @@ class Stream:
         """Return every answer up to the end of the stream."""
         return list(self.call)
 
+    def opened(self) -> pb.WriteFileResponse:
+        """Return Ready or Done, once nobody verifies the bytes; a server that was killed seems to for a while."""
+        while (answer := self.next()).WhichOneof("message") == "verifying":
+            pass
+        return answer
+
     def ready(self) -> pb.WriteFileResponse.Ready:
         """Return the first answer, which lets bytes go."""
         answer = self.next()

@@ -69,7 +69,7 @@ def by_unary(api: Api, _ticket_id: str, data: bytes) -> None:
 def by_stream(api: Api, ticket_id: str, data: bytes) -> None:
     """Send what is missing in a stream."""
     with Stream(api, ticket_id) as stream:
-        first = stream.next()
+        first = stream.opened()
         if first.WhichOneof("message") == "done":
             return
         stream.offset = first.ready.committed_size

@@ -118,7 +118,7 @@ class Client:
         def deed(api: Api) -> None:
             data = content.data()
             with Stream(api, spec=spec_of(name), attach_to=self.issue, request_id=request_id) as stream:
-                first = stream.next()
+                first = stream.opened()
                 if first.WhichOneof("message") == "done":
                     done = first.done
                 else:
