@@ -95,6 +95,7 @@ class Stores:
     database: Database
     metadata: SqlMetadata
     blobs: LandingStore
+    transfers: DirectTransfers | None
     writer: Writer
     clock: SystemClock
 
@@ -116,7 +117,8 @@ def open_stores(config: Config, *, migrating: bool = False) -> Iterator[Stores]:
     writer = Writer(database)
     metadata, clock = SqlMetadata(database), SystemClock()
     try:
-        yield Stores(database, metadata, _blobs(config, metadata, writer, clock), writer, clock)
+        blobs, transfers = _blobs(config, metadata, writer, clock)
+        yield Stores(database, metadata, blobs, transfers, writer, clock)
     finally:
         writer.close()
         database.close()
@@ -147,15 +149,19 @@ def leases_of(stores: Stores) -> Leases:
     return Leases(stores.metadata, stores.writer, stores.clock, holder)
 
 
-def _blobs(config: Config, metadata: SqlMetadata, writer: Writer, clock: SystemClock) -> LandingStore:
+def _blobs(
+    config: Config, metadata: SqlMetadata, writer: Writer, clock: SystemClock
+) -> tuple[LandingStore, DirectTransfers | None]:
+    """Open the blob store, and what moves bytes past this server, if the store can be reached from outside."""
     if config.bucket is None:
-        return LocalBlobs(config.blobs_path)
+        return LocalBlobs(config.blobs_path), None
     name, prefix = config.bucket
     try:
         # Google's client is installed only where it is wanted, and takes a second to be imported.
         from remora_server.stores.blobs_gcs import GcsBlobs  # noqa: PLC0415
         from remora_server.stores.gcs_bucket import open_bucket  # noqa: PLC0415
         from remora_server.stores.gcs_calls import BucketUnusableError, Patience  # noqa: PLC0415
+        from remora_server.stores.gcs_transfers import GcsTransfers, find_signer  # noqa: PLC0415
     except ImportError as error:
         raise ConfigError(
             "REMORA_BLOBS names a bucket of Cloud Storage, but its client is not installed; "
@@ -164,9 +170,16 @@ def _blobs(config: Config, metadata: SqlMetadata, writer: Writer, clock: SystemC
     try:
         bucket = open_bucket(name, Patience())
         bucket.check(prefix)
+        signer = find_signer(bucket)
     except BucketUnusableError as problem:
         raise ConfigError(f"REMORA_BLOBS can't be used: {problem}") from problem
-    return GcsBlobs(bucket, prefix, metadata, writer, clock)
+    blobs = GcsBlobs(bucket, prefix, metadata, writer, clock)
+    if signer is None:
+        log.warning("nothing signs for the bucket: bytes over HTTP go through this server")
+        return blobs, None
+    # A session of Cloud Storage takes bytes from pages of one origin, which must be said when it begins.
+    origin = config.cors_origins[0] if len(config.cors_origins) == 1 and config.cors_origins[0] != "*" else ""
+    return blobs, GcsTransfers(bucket, blobs, signer, clock, max_file_bytes=config.max_file_bytes, origin=origin)
 
 
 def sweep_of(stores: Stores) -> Sweep:
@@ -446,7 +459,7 @@ def _rules(config: Config, stores: Stores, pools: Pools, urls: SignedUrls) -> Ru
         stripped_parameters=stripped,
     )
     intake = Intake(metadata, files, attachments, clock, mode)
-    transfers: DirectTransfers = urls
+    transfers: DirectTransfers = stores.transfers or urls
     tickets = Tickets(
         metadata,
         quota,

@@ -36,7 +36,7 @@ class GcsBlobs:
         self._prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
         self._marker = f"{self._prefix}{MARKER}"
         self._sessions = sessions
-        self._book = SessionBook(sessions, changes, clock)
+        self.book = SessionBook(sessions, changes, clock)
         self._lock = threading.Lock()
         self._writers: WeakValueDictionary[str, StagedSession] = WeakValueDictionary()
 
@@ -46,13 +46,13 @@ class GcsBlobs:
         Raise StoredContentCorruptError if fewer than `keep_bytes` are there, WriterFencedError if a writer of a higher
         epoch was here. Bytes that a crash left committed under this name, without a row, are taken back.
         """
-        key = self._key(name)
+        key = self.key(name)
         self._end_writer(name)
-        before = self._book.find(name)
+        before = self.book.find(name)
         if keep_bytes:
-            staged = self._go_on(key, before, self._book.fresh(name, epoch), keep_bytes)
+            staged = self._go_on(key, before, self.book.fresh(name, epoch), keep_bytes)
         else:
-            staged = self._begin(key, before, self._book.fresh(name, epoch))
+            staged = self._begin(key, before, self.book.fresh(name, epoch))
         with self._lock:
             self._writers[name] = staged
         return staged
@@ -63,9 +63,9 @@ class GcsBlobs:
         Repeating it is harmless. What Cloud Storage says of the object is compared with `content` first;
         StoredContentCorruptError is raised if it differs, and the object is removed, or if a later writer has it.
         """
-        key = self._key(name)
+        key = self.key(name)
         self._end_writer(name)
-        session = self._book.find(name)
+        session = self.book.find(name)
         if session is None or session.is_direct:
             # By an earlier attempt, or by a later writer, whose bytes are not ours to remove.
             found, is_ours = self._bucket.find(key), False
@@ -82,10 +82,10 @@ class GcsBlobs:
         if not _is_content(found, content, size_bytes):
             if is_ours:
                 self._bucket.delete(key, found.generation)
-                self._book.forget(name)
+                self.book.forget(name)
             raise StoredContentCorruptError
         if session is not None:
-            self._book.forget(name)
+            self.book.forget(name)
         return location_of(name, found)
 
     def land(self, name: str, epoch: int) -> bool:
@@ -94,9 +94,9 @@ class GcsBlobs:
         False, and nothing changes, if something has arrived under this name before. WriterFencedError is raised if the
         bytes are gone, to a later writer or with their ticket.
         """
-        key = self._key(name)
+        key = self.key(name)
         self._end_writer(name)
-        session = self._book.find(name)
+        session = self.book.find(name)
         if session is None or session.epoch != epoch:
             raise WriterFencedError(epoch + 1)
         if not session.location:
@@ -108,13 +108,13 @@ class GcsBlobs:
                 is_ours = False
             if not is_ours:
                 return False
-        self._book.forget(name)
+        self.book.forget(name)
         return True
 
     def arrived(self, name: str) -> Stored | None:
         """Return the blob that came whole under a name without us, by a direct upload; None if there is none."""
-        key = self._key(name)
-        session = self._book.find(name)
+        key = self.key(name)
+        session = self.book.find(name)
         if session is not None and session.location:
             return None
         found = self._bucket.find(key) or self._from_form(name, key)
@@ -127,34 +127,34 @@ class GcsBlobs:
 
     def put(self, name: str, data: bytes) -> str:
         """Keep bytes that came in one piece as a blob, durably, without staging; return its location."""
-        whole = replace(self._book.fresh(name, 0), tail=data)
-        found, is_ours = finish(self._bucket, self._key(name), whole, len(data))
+        whole = replace(self.book.fresh(name, 0), tail=data)
+        found, is_ours = finish(self._bucket, self.key(name), whole, len(data))
         if not is_ours:
             raise StoredContentCorruptError
         return location_of(name, found)
 
     def discard(self, name: str, *, arrived: bool = False) -> None:
         """Remove staged bytes, if there are any; with `arrived` also a blob of this name, which no row may name."""
-        key = self._key(name)
+        key = self.key(name)
         self._end_writer(name)
-        session = self._book.find(name)
+        session = self.book.find(name)
         if session is not None:
             self._remove_staged(key, session)
-            self._book.forget(name)
-        for unwanted in [key, self._form_key(name)] if arrived else [self._form_key(name)]:
+            self.book.forget(name)
+        for unwanted in [key, self.form_key(name)] if arrived else [self.form_key(name)]:
             # What a form sent is no blob as long as it was not moved.
             if (session is None or arrived) and (found := self._bucket.find(unwanted)) is not None:
                 self._bucket.delete(unwanted, found.generation)
 
     def open(self, location: str) -> BlobReader:
         """Open a blob; raise StoredContentCorruptError if it is gone."""
-        name, generation = _split(location)
-        return ObjectReader(self._bucket, self._key(name), generation)
+        name, generation = self.split(location)
+        return ObjectReader(self._bucket, self.key(name), generation)
 
     def delete(self, location: str) -> None:
         """Remove a blob, if it is there."""
-        name, generation = _split(location)
-        self._bucket.delete(self._key(name), generation)
+        name, generation = self.split(location)
+        self._bucket.delete(self.key(name), generation)
 
     def owner(self) -> str:
         """Return the identity of the database that this store belongs to, by its marker; empty if there is none."""
@@ -173,7 +173,7 @@ class GcsBlobs:
         """Walk over everything committed."""
         found = self._named(f"{self._prefix}blobs/")
         while some := list(islice(found, BATCH)):
-            staged = self._book.sealed_among([one.name for one in some])
+            staged = self.book.sealed_among([one.name for one in some])
             yield from (one for one in some if one.name not in staged)
 
     def list_staged(self) -> Iterator[Stored]:
@@ -189,13 +189,29 @@ class GcsBlobs:
         """Raise StorageUnavailableError unless Cloud Storage answers."""
         self._bucket.probe(self._prefix)
 
+    def key(self, name: str) -> str:
+        """Name the object of a blob."""
+        # As in a directory: ids that follow each other in time lie apart, which spreads the load of a bucket too.
+        return f"{self._prefix}blobs/{_checked(name)[-2:]}/{name}"
+
+    def form_key(self, name: str) -> str:
+        """Name the object that a form makes."""
+        return f"{self._prefix}forms/{_checked(name)[-2:]}/{name}"
+
+    def split(self, location: str) -> tuple[str, int]:
+        """Return the name and the generation that a location names."""
+        found = LOCATION.fullmatch(location)
+        if not found:
+            raise StoredContentCorruptError
+        return found[1], int(found[2])
+
     def _begin(self, key: str, before: Session | None, fresh: Session) -> StagedSession:
         """Start from nothing; what there is was never confirmed to anybody."""
         if before is not None:
             # First the row: whoever still sends to the old session notes nothing more.
-            fresh = self._book.keep(fresh)
+            fresh = self.book.keep(fresh)
             self._remove_staged(key, before)
-        return StagedSession(self._bucket, self._book, key, fresh)
+        return StagedSession(self._bucket, self.book, key, fresh)
 
     def _go_on(self, key: str, before: Session | None, fresh: Session, keep_bytes: int) -> StagedSession:
         """Continue what another writer, here or elsewhere, has left."""
@@ -204,7 +220,7 @@ class GcsBlobs:
             if found is None:
                 raise StoredContentCorruptError
             return self._sealed(key, fresh, found, keep_bytes)
-        session = self._book.keep(replace(before, epoch=fresh.epoch))
+        session = self.book.keep(replace(before, epoch=fresh.epoch))
         if session.location:
             found = self._bucket.find(key)
             if found is None or location_of(session.name, found) != session.location:
@@ -217,7 +233,7 @@ class GcsBlobs:
             session = replace(session, url="")
         if found is not None:
             return self._sealed(key, session, found, keep_bytes)
-        staged = StagedSession(self._bucket, self._book, key, session)
+        staged = StagedSession(self._bucket, self.book, key, session)
         staged.seek(keep_bytes, there_bytes)
         return staged
 
@@ -227,7 +243,7 @@ class GcsBlobs:
             raise StoredContentCorruptError
         location = location_of(session.name, found)
         sealed = replace(session, url="", sent_bytes=found.size_bytes, tail=b"", location=location)
-        staged = StagedSession(self._bucket, self._book, key, self._book.keep(sealed), sealed=found)
+        staged = StagedSession(self._bucket, self.book, key, self.book.keep(sealed), sealed=found)
         staged.seek(keep_bytes, found.size_bytes)
         return staged
 
@@ -235,11 +251,11 @@ class GcsBlobs:
         if session.url:
             self._bucket.cancel(session.url)
         if session.location:
-            self._bucket.delete(key, _split(session.location)[1])
+            self._bucket.delete(key, self.split(session.location)[1])
 
     def _from_form(self, name: str, key: str) -> Found | None:
         """Move what a form sent to where no form can send."""
-        found = self._bucket.find(self._form_key(name))
+        found = self._bucket.find(self.form_key(name))
         if found is None:
             return None
         try:
@@ -261,13 +277,6 @@ class GcsBlobs:
             writer.close()
         return writer
 
-    def _key(self, name: str) -> str:
-        # As in a directory: ids that follow each other in time lie apart, which spreads the load of a bucket too.
-        return f"{self._prefix}blobs/{_checked(name)[-2:]}/{name}"
-
-    def _form_key(self, name: str) -> str:
-        return f"{self._prefix}forms/{_checked(name)[-2:]}/{name}"
-
 
 def _is_content(found: Found, content: Checksums, size_bytes: int) -> bool:
     """Compare an object with what was received; Cloud Storage has no MD5 of some."""
@@ -283,10 +292,3 @@ def _checked(name: str) -> str:
     if not NAME.fullmatch(name):
         raise ValueError("not the name of a blob")
     return name
-
-
-def _split(location: str) -> tuple[str, int]:
-    found = LOCATION.fullmatch(location)
-    if not found:
-        raise StoredContentCorruptError
-    return found[1], int(found[2])

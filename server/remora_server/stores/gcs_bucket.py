@@ -71,10 +71,11 @@ class Bucket:
 
     def __init__(self, client: storage.Client, transport: AuthorizedSession, name: str, patience: Patience) -> None:
         self.name = name
-        self._client = client
-        self._transport = transport
+        self.client = client
+        self.transport = transport
         self._bucket = client.bucket(name)
         self._asking = Asking(patience)
+        self.endpoint = str(client.api_endpoint)
         self._uploads = f"{client.api_endpoint}/upload/storage/v1/b/{quote(name)}/o"
         self._downloads = f"{client.api_endpoint}/download/storage/v1/b/{quote(name)}/o"
 
@@ -125,6 +126,7 @@ class Bucket:
         content_type: str = OCTETS,
         size_bytes: int | None = None,
         max_bytes: int | None = None,
+        origin: str = "",
     ) -> str:
         """Begin a resumable upload that creates an object, or replaces one generation; return its address."""
         headers = {"X-Upload-Content-Type": content_type, "Content-Length": "0"}
@@ -132,6 +134,8 @@ class Bucket:
             headers["X-Upload-Content-Length"] = str(size_bytes)
         elif max_bytes is not None:
             headers["X-Goog-Content-Length-Range"] = f"0,{max_bytes}"
+        if origin:
+            headers["Origin"] = origin  # Pages of this origin may send to it.
         parameters = {"uploadType": "resumable", "name": name, "ifGenerationMatch": str(if_generation)}
 
         def attempt() -> str:
@@ -193,7 +197,7 @@ class Bucket:
         """End a session, if it goes on."""
 
         def attempt() -> None:
-            self._send("DELETE", url, headers={"Content-Length": "0"}, accepted=(204, 404, 410, 499))
+            self._send("DELETE", url, headers={"Content-Length": "0"}, accepted=(204, 400, 404, 410, 499))
 
         self._asking.ask("cancelling an upload", attempt)
 
@@ -274,7 +278,7 @@ class Bucket:
                 return
 
     def _page(self, prefix: str, token: str | None, size: int) -> tuple[list[Found], str | None]:
-        found = self._client.list_blobs(
+        found = self.client.list_blobs(
             self._bucket, prefix=prefix, page_token=token, page_size=size, timeout=self._asking.timeout, retry=None
         )
         for page in found.pages:
@@ -305,7 +309,7 @@ class Bucket:
         )
 
     def _send(self, method: str, url: str, *, accepted: tuple[int, ...] = (200, 201), **more: Any) -> requests.Response:  # noqa: ANN401 - whatever requests takes.
-        answer: requests.Response = self._transport.request(method, url, timeout=self._asking.timeout, **more)
+        answer: requests.Response = self.transport.request(method, url, timeout=self._asking.timeout, **more)
         if answer.status_code in accepted:
             return answer
         with answer:
