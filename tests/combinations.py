@@ -6,6 +6,7 @@ directory has stores of its own, the same whenever a server is started on it.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import sqlite3
@@ -18,6 +19,7 @@ import psycopg
 import pytest
 
 from tests import postgres
+from tests.gcs.running import RunningGcs
 
 STORES = os.environ.get("REMORA_TEST_STORES", "sqlite+disk")
 DATABASE, _, BLOBS = STORES.partition("+")
@@ -29,13 +31,35 @@ only_sqlite = pytest.mark.skipif(DATABASE != "sqlite", reason="about what become
 only_disk = pytest.mark.skipif(BLOBS != "disk", reason="about what becomes of files on a disk")
 
 _databases: dict[Path, tuple[str, ExitStack]] = {}
+_fakes: list[RunningGcs] = []
 
 
 def environment_of(data: Path) -> dict[str, str]:
     """Return the settings that make a server keep what belongs to a data directory in these stores."""
-    if BLOBS == "gcs":
-        raise NotImplementedError("REMORA_BLOBS and STORAGE_EMULATOR_HOST of a bucket for this data directory")
-    return {"REMORA_DATABASE_URL": _postgres_url(data)} if DATABASE == "postgres" else {}
+    database = {"REMORA_DATABASE_URL": _postgres_url(data)} if DATABASE == "postgres" else {}
+    if BLOBS == "disk":
+        return database
+    return {**database, **fake_gcs().environment, "REMORA_BLOBS": f"gs://{fake_gcs().bucket}/{prefix_of(data)}"}
+
+
+def prefix_of(data: Path) -> str:
+    """Return the prefix in the bucket that belongs to a data directory."""
+    return hashlib.sha256(str(data).encode()).hexdigest()[:16]
+
+
+def fake_gcs() -> RunningGcs:
+    """Return the fake of Cloud Storage of this process, started if it wasn't yet."""
+    if not _fakes:
+        _fakes.append(RunningGcs())
+        if BLOBS == "gcs":
+            os.environ.update(_fakes[0].environment)  # For what tests do to stores in their own process.
+    return _fakes[0]
+
+
+def stop_fake_gcs() -> None:
+    """End it, if it runs."""
+    while _fakes:
+        _fakes.pop().stop()
 
 
 def sql(data: Path, statement: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:

@@ -29,11 +29,9 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 @pytest.fixture(scope="session")
-def gcs() -> Iterator[RunningGcs]:
+def gcs() -> RunningGcs:
     """Share a fake of Cloud Storage among the tests of one worker; they keep to names of their own."""
-    running = RunningGcs()
-    yield running
-    running.stop()
+    return combinations.fake_gcs()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -41,6 +39,7 @@ def _all_stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Remove the stores of shared servers in the end."""
     yield
     combinations.remove(tmp_path_factory.getbasetemp())
+    combinations.stop_fake_gcs()
 
 
 @pytest.fixture(autouse=True)

@@ -32,7 +32,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from remora_server import __main__, app
 from remora_server.core.intake import Intake, Taken
@@ -113,6 +113,12 @@ def kill_gc(server: RunningServer, step: int) -> bool:
     return done.returncode != 0
 
 
+# What breaks stands before a store or its bytes, whichever they are.
+if TYPE_CHECKING:
+    Store, Bytes = LocalBlobs, StagedFile
+else:
+    Store = Bytes = object
+
 POINT = ""
 _times = {"hold-row": 2}
 _steps = 0
@@ -140,7 +146,7 @@ def _step() -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-class BreakingBlobs(LocalBlobs):
+class _BreakingStore(Store):
     """Breaks around every step of a blob."""
 
     def delete(self, location: str) -> None:
@@ -189,7 +195,11 @@ class BreakingBlobs(LocalBlobs):
         return super().open(location)
 
 
-class BreakingStagedFile(StagedFile):
+class BreakingBlobs(_BreakingStore, LocalBlobs):
+    """Breaks with a directory."""
+
+
+class _BreakingBytes(Bytes):
     """Breaks in the middle of a piece, or before it is durable."""
 
     def write(self, data: bytes) -> None:
@@ -209,6 +219,23 @@ class BreakingStagedFile(StagedFile):
         """Make bytes durable, later."""
         _reach("hold-sync")
         super().sync()
+
+
+class BreakingStagedFile(_BreakingBytes, StagedFile):
+    """Breaks with a file."""
+
+
+def break_bucket() -> None:
+    """Have a bucket break too; Google's client is imported only where it is wanted."""
+    from remora_server.stores import blobs_gcs  # noqa: PLC0415
+
+    class BreakingGcs(_BreakingStore, blobs_gcs.GcsBlobs):  # type: ignore[misc]
+        """Breaks with a bucket."""
+
+    class BreakingSession(_BreakingBytes, blobs_gcs.StagedSession):  # type: ignore[misc]
+        """Breaks with a session."""
+
+    vars(blobs_gcs).update(GcsBlobs=BreakingGcs, StagedSession=BreakingSession)
 
 
 class BreakingIntake(Intake):
@@ -274,6 +301,8 @@ class BreakingPostgres(Postgres):
 
 if __name__ == "__main__":
     POINT = sys.argv.pop(1)
+    if os.environ.get("REMORA_BLOBS", "").startswith("gs:"):
+        break_bucket()
     vars(blobs_local)["StagedFile"] = BreakingStagedFile
     vars(database_postgres)["Postgres"] = BreakingPostgres
     vars(app).update(LocalBlobs=BreakingBlobs, Intake=BreakingIntake, Sqlite=BreakingSqlite)

@@ -150,6 +150,20 @@ class RunningServer:
         """Return where the bytes of one unfinished upload, or of all, gather."""
         return list((self.data / "blobs" / "staging").glob(f"*/{ticket_id}*"))
 
+    def staged_bytes(self, ticket_id: str) -> int:
+        """Return how many bytes of an unfinished upload are safe."""
+        if combinations.BLOBS == "disk":
+            return sum(path.stat().st_size for path in self.staged_files(ticket_id))
+        size = "SELECT COALESCE(SUM(sent_bytes + LENGTH(tail)), 0) FROM upload_sessions WHERE name LIKE ?"
+        return int(self.sql(size, f"{ticket_id}%")[0][0])
+
+    def used_bytes(self) -> int:
+        """Return what contents of files take where they are kept, staged ones too."""
+        if combinations.BLOBS == "disk":
+            return sum(path.stat().st_blocks * 512 for path in self.blob_files())
+        objects = combinations.fake_gcs().objects(combinations.prefix_of(self.data))
+        return sum(objects.values()) + self.staged_bytes("")
+
     def config(self) -> Config:
         """Return the settings that the server runs with, but for its options."""
         ours = {name: value for name, value in self.environment.items() if name.startswith("REMORA_")}
@@ -170,7 +184,17 @@ class RunningServer:
         return [path for path in found if path.startswith(str(self.data)) and part in path]
 
     def blob_files(self) -> list[Path]:
-        """Every file of the blob store, staged ones too, without its marker."""
+        """Every file of the blob store, or of the fake of Cloud Storage, staged ones too, without its marker.
+
+        What is staged for a bucket lies in part, and less than 256 KiB as a whole, in the database.
+        """
+        if combinations.BLOBS == "gcs":
+            prefix = combinations.prefix_of(self.data)
+            kept = {
+                **combinations.fake_gcs().files(f"{prefix}/blobs/"),
+                **combinations.fake_gcs().files(f"{prefix}/forms/"),
+            }
+            return list(kept.values())
         folders = [self.data / "blobs" / name for name in ("blobs", "staging")]
         return [path for folder in folders for path in folder.rglob("*") if path.is_file()]
 

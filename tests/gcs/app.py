@@ -116,6 +116,10 @@ class Gcs:
             "faults": [dataclasses.asdict(plan) for plan in self.faults.plans],
             "sessions": [{"name": one.about.name, "size": one.incoming.size} for one in open_sessions],
             "objects": {one.name: one.size for one in self.bucket.objects.values()},
+            "files": {
+                **{one.about.name: str(one.incoming.path) for one in open_sessions if one.incoming.size},
+                **{one.name: str(one.path) for one in self.bucket.objects.values()},
+            },
         }
 
 

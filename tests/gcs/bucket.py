@@ -143,7 +143,7 @@ class Incoming:
         self.size = 0
         self.crc32c = 0
         self.md5 = hashlib.md5(usedforsecurity=False)
-        self._file = path.open("wb")
+        self._file = path.open("wb", buffering=0)
 
     def write(self, data: bytes) -> None:
         """Append."""
@@ -194,6 +194,11 @@ class Bucket:
     def find(self, name: str, generation: int | None = None) -> Stored:
         """Return an object, of exactly this generation if one is named."""
         found = self.objects.get(name)
+        if found is not None and not found.path.exists():
+            del self.objects[name]  # A test has removed it behind our back,
+            found = None
+        if found is not None:
+            found.size = found.path.stat().st_size  # or made it shorter.
         if found is None or (generation is not None and found.generation != generation):
             raise not_found(self.name, name)
         return found

@@ -63,6 +63,10 @@ class RunningGcs:
         """Return the sizes of the objects by name."""
         return {name: size for name, size in self.state()["objects"].items() if name.startswith(prefix)}
 
+    def files(self, prefix: str = "") -> dict[str, Path]:
+        """Return by object name the files in which the fake keeps objects and open sessions that have bytes."""
+        return {name: Path(path) for name, path in self.state()["files"].items() if name.startswith(prefix)}
+
     def requests(self) -> list[str]:
         """Return "METHOD /path?query" of every request since the last time."""
         made: list[str] = self.control("requests", method="DELETE")
