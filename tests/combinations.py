@@ -76,6 +76,8 @@ def sql(data: Path, statement: str, values: Sequence[object] = ()) -> list[tuple
 def copy(data: Path, to: Path) -> None:
     """Copy a data directory that no server uses, with its stores."""
     shutil.copytree(data, to)
+    if BLOBS == "gcs":
+        fake_gcs().copy(f"{prefix_of(data)}/", f"{prefix_of(to)}/")
     if DATABASE == "postgres":
         ending = ExitStack()
         _databases[to] = ending.enter_context(postgres.new_database(copy_of=_postgres_url(data))), ending

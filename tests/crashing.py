@@ -113,11 +113,11 @@ def kill_gc(server: RunningServer, step: int) -> bool:
     return done.returncode != 0
 
 
-# What breaks stands before a store or its bytes, whichever they are.
 if TYPE_CHECKING:
-    Store, Bytes = LocalBlobs, StagedFile
+    from remora_server.stores.blobs_local import LocalBlobs as Store
+    from remora_server.stores.staged_file import StagedFile as Bytes
 else:
-    Store = Bytes = object
+    Store = Bytes = object  # What breaks stands before a store or its bytes, whichever they are.
 
 POINT = ""
 _times = {"hold-row": 2}
@@ -227,12 +227,12 @@ class BreakingStagedFile(_BreakingBytes, StagedFile):
 
 def break_bucket() -> None:
     """Have a bucket break too; Google's client is imported only where it is wanted."""
-    from remora_server.stores import blobs_gcs  # noqa: PLC0415
+    from remora_server.stores import blobs_gcs, gcs_staged  # noqa: PLC0415
 
     class BreakingGcs(_BreakingStore, blobs_gcs.GcsBlobs):  # type: ignore[misc]
         """Breaks with a bucket."""
 
-    class BreakingSession(_BreakingBytes, blobs_gcs.StagedSession):  # type: ignore[misc]
+    class BreakingSession(_BreakingBytes, gcs_staged.StagedSession):
         """Breaks with a session."""
 
     vars(blobs_gcs).update(GcsBlobs=BreakingGcs, StagedSession=BreakingSession)

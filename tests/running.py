@@ -125,6 +125,7 @@ class RunningServer:
             capture_output=True,
             text=True,
             env=self.environment,
+            timeout=110,
         )
 
     def report(self, *arguments: str, check: bool = True) -> dict[str, Any]:

@@ -48,6 +48,7 @@ def begin(world: World, ticket: Ticket) -> Receiving:
     """Open a ticket and begin to receive."""
     opened = world.do(world.tickets.open, world.jo, ticket.id)
     assert opened.done is None
+    assert not opened.is_verified_elsewhere
     return world.uploads.begin(world.jo, opened.ticket)
 
 
@@ -615,6 +616,17 @@ class TestFencing:
         for receiving in writers:
             receiving.leave()
         assert not small.uploads.is_receiving
+
+    def test_the_epoch_goes_with_the_bytes(self, small: World) -> None:
+        """The blob store hears it, so that there too an older writer comes too late."""
+        ticket = issued(small)
+        begin(small, ticket).leave()
+        receiving = begin(small, ticket)
+        for epoch in (0, 1):
+            with pytest.raises(errors.WriterFencedError):
+                small.blobs.stage(ticket.id, 0, epoch)
+        receiving.append(0, b"x", None)
+        assert receiving.finish(NOTHING, None, small.jo).file.size_bytes == 1
 
     def test_bytes_that_a_later_writer_took(self, small: World, monkeypatch: pytest.MonkeyPatch) -> None:
         """An upload that was overtaken is not told to have failed, neither when it begins nor when it ends."""

@@ -19,9 +19,9 @@ from remora_server.core import ids
 from remora_server.core.model import Lease
 from remora_server.core.sweep import LEASE
 from remora_server.stores import tables
-from remora_server.stores.tables import Attachments, Blobs, Files, Tickets
+from remora_server.stores.tables import Attachments, Blobs, Files, Tickets, UploadSessions
 from tests import combinations
-from tests.combinations import only_sqlite
+from tests.combinations import only_disk, only_sqlite
 from tests.crashing import kill_gc
 from tests.e2e.programs import REMORA_SERVER, clean_environment, run
 from tests.running import Api, RunningServer, until
@@ -111,6 +111,7 @@ def refusal(tmp_path: Path, *arguments: str) -> str:
 COMMANDS = (["gc", "--grace", "0"], ["gc", "--grace", "0", "--dry-run"], ["fsck"], ["serve", "--grpc-port", "0"])
 
 
+@only_disk
 @only_sqlite
 @pytest.mark.parametrize("marked", [True, False])
 @pytest.mark.parametrize("command", COMMANDS, ids=["gc", "gc-dry-run", "fsck", "serve"])
@@ -141,6 +142,7 @@ def test_a_missing_database(tmp_path: Path, other: Path) -> None:
     assert not (other / "remora.db").exists()
 
 
+@only_disk
 def test_a_marker_that_was_lost_comes_back(start_server: Start) -> None:
     """Blobs that were restored without it are recognised by the rows that name them."""
     server = start_server()
@@ -190,6 +192,7 @@ def make_all_older(server: RunningServer) -> None:
         (Attachments, (Attachments.delete_time,)),
         (Blobs, (Blobs.create_time,)),
         (Tickets, (Tickets.create_time, Tickets.expire_time)),
+        (UploadSessions, (UploadSessions.update_time,)),
     )
     with app.open_stores(server.config()) as stores:
         for table, columns in times:

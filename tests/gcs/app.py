@@ -98,6 +98,9 @@ class Gcs:
             for session_id, session in self.bucket.sessions.items():
                 if session.about.name.endswith(asked["name"]) and not session.ended and session.done is None:
                     self._lose(session_id, asked)
+        elif path == "copy":
+            asked = await request.json()
+            self.bucket.copy(asked["prefix"], asked["target"])
         elif path == "flip":
             self.bucket.flip_byte((await request.json())["name"])
         return JSONResponse(self._state())

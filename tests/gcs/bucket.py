@@ -10,10 +10,11 @@ import itertools
 import os
 import re
 import secrets
+import shutil
 import time
 from base64 import b64decode, b64encode
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import google_crc32c
@@ -41,7 +42,11 @@ class Stored:
     cache_control: str = ""
     metadata: dict[str, str] = field(default_factory=dict)
     created: float = field(default_factory=time.time)
-    updated: float = field(default_factory=time.time)
+
+    @property
+    def updated(self) -> float:
+        """When it was made, or dated back to by a test."""
+        return self.path.stat().st_mtime
 
     @property
     def crc32c_text(self) -> str:
@@ -280,6 +285,14 @@ class Bucket:
         data = session.incoming.path.read_bytes()[:size]
         session.incoming = Incoming(session.incoming.path)
         session.incoming.write(data)
+
+    def copy(self, prefix: str, target: str) -> None:
+        """Put every object under a prefix under another one too, as it is: tests copy whole stores."""
+        for one in [one for one in self.objects.values() if one.name.startswith(prefix)]:
+            path = self._folder / f"bytes-{next(self._numbers)}"
+            shutil.copy2(one.path, path)
+            name = target + one.name.removeprefix(prefix)
+            self.objects[name] = replace(one, name=name, path=path)
 
     def flip_byte(self, name: str) -> None:
         """Damage an object behind everybody's back."""

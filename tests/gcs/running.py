@@ -54,6 +54,10 @@ class RunningGcs:
         """Damage a stored object."""
         self.control("flip", {"name": name})
 
+    def copy(self, prefix: str, target: str) -> None:
+        """Put every object under a prefix under another one too, with its generation."""
+        self.control("copy", {"prefix": prefix, "target": target})
+
     def state(self) -> dict[str, Any]:
         """Return plans, open sessions and objects."""
         state: dict[str, Any] = self.control("state")

@@ -99,6 +99,33 @@ def test_a_writer_that_lets_go_is_waited_for(here: LocalBlobs, there: LocalBlobs
     staged.close()
 
 
+def test_whoever_waited_while_a_later_writer_was_at_it(
+    here: LocalBlobs, there: LocalBlobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It leaves alone what that one has made durable in the same file since, and is told that it was overtaken."""
+    one = name()
+    first = here.stage(one, 0, 1)
+    write(first, DATA[:10])
+    first.close()
+    third = LocalBlobs(tmp_path)
+    locking = staging._lock_patiently
+
+    def wait(descriptor: int) -> bool:
+        # The second writer has opened the file; before it has the lock, the third one comes and goes.
+        monkeypatch.setattr(staging, "_lock_patiently", locking)
+        later = third.stage(one, 10, 3)
+        write(later, DATA[10:1000])
+        later.close()
+        return locking(descriptor)
+
+    monkeypatch.setattr(staging, "_lock_patiently", wait)
+    with pytest.raises(WriterFencedError):
+        there.stage(one, 10, 2)
+    staged = here.stage(one, 1000, 4)
+    assert staged.read(0, 2000) == DATA[:1000]
+    staged.close()
+
+
 def test_a_file_system_without_locks(
     here: LocalBlobs, there: LocalBlobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

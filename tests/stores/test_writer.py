@@ -6,7 +6,7 @@ import asyncio
 import sqlite3
 import threading
 from collections.abc import Iterator
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import CancelledError, Future, wait
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -533,3 +533,22 @@ def test_the_order_is_that_of_submission(writer: Writer, store: MetadataStore, a
     numbers = [one.seq for one in found if one is not None]
     assert len(numbers) == 200
     assert numbers == sorted(numbers)
+
+
+def test_a_neighbour_that_writes_is_waited_for(tmp_path: Path) -> None:
+    """A change waits while another process holds the lock of SQLite, up to a limit, and is then refused alone."""
+    neighbour, ours = (Sqlite(tmp_path / "remora.db", busy_seconds=0.5) for _ in range(2))
+    migrate(neighbour)
+    writer = Writer(ours)
+    try:
+        neighbour.begin()
+        with pytest.raises(StorageUnavailableError):
+            writer.run(lambda: ours.command("UPDATE store_info SET value = value"))
+        waiting = writer.submit(lambda: ours.command("UPDATE store_info SET value = value"))
+        assert not wait([waiting], timeout=0.1).done
+        neighbour.command("COMMIT")
+        waiting.result(10)
+    finally:
+        writer.close()
+        ours.close()
+        neighbour.close()
