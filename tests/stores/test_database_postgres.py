@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import multiprocessing
 import select
 import socket
@@ -26,7 +27,7 @@ from remora_server.stores.migrations import check, migrate
 from remora_server.stores.writer import Writer
 from tests import postgres
 from tests.running import until
-from tests.stores.samples import Tenant
+from tests.stores.samples import Tenant, subject
 
 
 @pytest.fixture
@@ -291,6 +292,87 @@ def test_a_part_with_a_mistake_can_fail_by_itself(
 
     assert writer.run(batch) == 1
     assert store.used_bytes(acme.id) == 2
+
+
+def test_a_write_that_was_put_off_and_is_refused(
+    database: Postgres, store: MetadataStore, acme: Tenant, writers: Callable[[Postgres], Writer]
+) -> None:
+    """Whether a place was taken comes to light with the commit; the right call is told, and the others are done."""
+    writer = writers(database)
+    here, _ = store.find_or_add_attachment(acme.attachment(subject(), "https://e.org/1"))
+    there, _ = store.find_or_add_attachment(acme.attachment(subject(), "https://e.org/2"))
+    takes = dataclasses.replace(there, url=here.url, normalized_url=here.normalized_url, url_key=here.url_key)
+    begun = 0
+    real = database.begin
+
+    def begin() -> None:
+        nonlocal begun
+        begun += 1
+        real()
+
+    database.begin = begin  # type: ignore[method-assign]
+
+    def move() -> bool:
+        store.charge(acme.id, 100, 0)
+        return store.update_attachment(takes)
+
+    assert writer.run(move) is False
+    assert begun == 2  # The second time it is careful.
+    entered, go_on = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        entered.set()
+        go_on.wait(10)
+
+    held = writer.submit(hold)
+    entered.wait(10)
+    futures = [writer.submit(lambda: store.charge(acme.id, 1, 0)) for _ in range(3)]
+    moved = writer.submit(move)
+    futures += [writer.submit(lambda: store.charge(acme.id, 1, 0)) for _ in range(3)]
+    go_on.set()
+    held.result(10)
+    assert moved.result(10) is False
+    assert all(future.result(10) for future in futures)
+    assert store.used_bytes(acme.id) == 206
+    found = store.attachment(acme.id, there.id)
+    assert found is not None
+    assert found.url == there.url
+
+
+def test_what_was_put_off_is_seen_and_kept(
+    url: str, database: Postgres, store: MetadataStore, acme: Tenant, writers: Callable[[Postgres], Writer]
+) -> None:
+    """A read sees what its own call wrote before it; more than what is put off at most is written as well."""
+    writer = writers(database)
+    entries = [acme.activity() for _ in range(350)]
+
+    def add() -> None:
+        for number, entry in enumerate(entries):
+            store.add_activity(entry)
+            if number % 120 == 0:
+                assert store.activity(acme.id, entry.id) is not None
+
+    writer.run(add)
+    assert ask(url, "SELECT count(*) FROM activities") == 350
+    numbers = [found.seq for entry in entries if (found := store.activity(acme.id, entry.id)) is not None]
+    assert numbers == sorted(numbers)
+
+
+def test_what_was_put_off_goes_with_a_call_that_fails(
+    database: Postgres, store: MetadataStore, acme: Tenant, writers: Callable[[Postgres], Writer]
+) -> None:
+    """A call that fails after it wrote leaves nothing behind, even if nothing of it had been sent."""
+    writer = writers(database)
+    entry = acme.activity()
+
+    def fail() -> None:
+        store.add_activity(entry)
+        raise KeyError
+
+    with pytest.raises(KeyError):
+        writer.run(fail)
+    assert store.activity(acme.id, entry.id) is None
+    assert writer.run(lambda: store.charge(acme.id, 1, 0))
 
 
 # Locks and time

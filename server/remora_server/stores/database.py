@@ -27,6 +27,10 @@ class OutcomeUnknownError(StorageUnavailableError):
     """The connection broke while a commit was on its way: it may have happened, so nobody may repeat its calls."""
 
 
+class PutOffError(Exception):
+    """A write that was put off was refused; which call of the transaction it belongs to is not known any more."""
+
+
 class Connection(Protocol):
     """What whoever runs a transaction sees of its connection; `sqlite3.Connection` is one."""
 
@@ -58,6 +62,10 @@ class Database(ABC):
     def change(self, statement: Kept, *values: object) -> int:
         """Run a kept statement; return how many rows it wrote or removed."""
 
+    def write(self, statement: Kept, *values: object) -> None:
+        """Run a kept statement whose outcome nobody asks for; within a transaction it may be put off up to its end."""
+        self.change(statement, *values)
+
     @abstractmethod
     def try_change(self, statement: Kept, *values: object) -> bool:
         """Run a kept statement; False, and nothing is changed, if a unique index is against it."""
@@ -79,7 +87,10 @@ class Database(ABC):
         """Begin a transaction that may write. The database's one write lock is taken here, never half-way."""
 
     def commit(self) -> None:
-        """Make this thread's transaction durable; raise OutcomeUnknownError where nobody can tell whether it is."""
+        """Make this thread's transaction durable; raise OutcomeUnknownError where nobody can tell whether it is.
+
+        Raise PutOffError, and it can only be rolled back, if a write was refused that had been put off.
+        """
         self.command("COMMIT")
 
     def roll_back(self) -> None:

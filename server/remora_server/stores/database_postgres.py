@@ -15,8 +15,7 @@ from typing import Any
 import peewee
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
-from psycopg.pq import DiagnosticField, ExecStatus, TransactionStatus
-from psycopg.types.numeric import Int8Dumper
+from psycopg.pq import TransactionStatus
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from remora_server.core.errors import StorageFullError, StorageUnavailableError
@@ -29,13 +28,12 @@ from remora_server.stores.database import (
 )
 from remora_server.stores.kept import Kept, Query
 from remora_server.stores.listener import Listener
+from remora_server.stores.postgres_connection import PostgresConnection
 
 DRIVER_ERRORS = (psycopg.Error, peewee.PeeweeException)
 POOL_CONNECTIONS = 16
 POOL_WAIT_SECONDS, POOL_LOOK_SECONDS = 2.0, 0.2
 DOWN_SECONDS = 0.25  # How long nobody waits for a new connection after one could not be made.
-STATEMENTS_CACHED = 500
-STATEMENTS_PREPARED_AFTER = 5  # Uses of one that is not kept.
 CHANNEL = "remora_changes"
 # Numbers of ours among all advisory locks of the database.
 WRITE_LOCK, MIGRATE_LOCK = 7_460_001, 7_460_002
@@ -51,55 +49,15 @@ NETWORK = {
     "application_name": "remora",
     "client_encoding": "utf8",
 }
-SESSION = b"""
-SET default_transaction_isolation = 'read committed';
-SET statement_timeout = '60s';
-SET jit = off
-"""
+SESSION = "SET default_transaction_isolation = 'read committed'; SET statement_timeout = '60s'; SET jit = off"
 WRITING = "SET statement_timeout = '30s'; SET idle_in_transaction_session_timeout = '4s'"
 LOCK_SECONDS = 5.0  # More than a stalled holder keeps it.
-BEGIN = f"BEGIN; SELECT pg_advisory_xact_lock({WRITE_LOCK})".encode()
+BEGIN = f"BEGIN; SELECT pg_advisory_xact_lock({WRITE_LOCK})"
 
 DISK_FULL, READ_ONLY = "53100", "25006"
 # What a caller can only wait out: connections, resources, operators, locks, transactions ended from outside.
 PASSING_CLASSES = ("08", "40", "53", "57", "58", "XX")
 PASSING = frozenset({READ_ONLY, "25P03", "25P04", "55P03"})
-
-
-class AnyInt(Int8Dumper):
-    """Writes whole numbers without a type, which the statement knows, so that each statement is prepared once."""
-
-    oid = 0
-
-
-class Session:
-    """The connection of one thread that writes."""
-
-    def __init__(self, connection: psycopg.Connection[Row]) -> None:
-        self.driver = connection
-        self.cursor = connection.cursor(binary=True)
-        self.total_changes = 0
-        self.changes_before = 0
-        self.savepoints = 0
-
-    @property
-    def in_transaction(self) -> bool:
-        """Whether a transaction is open, if only to be rolled back."""
-        return self.driver.pgconn.transaction_status in {TransactionStatus.INTRANS, TransactionStatus.INERROR}
-
-    def is_broken(self) -> bool:
-        """Tell whether the connection is known to be gone."""
-        return self.driver.pgconn.transaction_status == TransactionStatus.UNKNOWN
-
-    def command(self, sql: bytes) -> bytes:
-        """Run statements without values in one round trip; return what the last of them says that it did."""
-        # Past psycopg, which forgets all prepared statements at each ROLLBACK.
-        result = self.driver.pgconn.exec_(sql)
-        if result.status not in {ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK}:
-            if result.error_field(DiagnosticField.SQLSTATE) is None:
-                raise psycopg.OperationalError  # The connection is gone.
-            raise psycopg.errors.error_from_result(result)
-        return result.command_status or b""
 
 
 class Postgres(Database):
@@ -117,14 +75,15 @@ class Postgres(Database):
             url.replace("postgres://", "postgresql://", 1), prefer_psycopg3=True, **ours
         )
         self._kind = type(self.inner)
-        self._writing = f"{WRITING}; SET lock_timeout = {int(lock_seconds * 1000)}".encode()
+        self._writing = f"{WRITING}; SET lock_timeout = {int(lock_seconds * 1000)}"
         self._local = threading.local()
         self._lock = threading.Lock()
-        self._sessions: list[Session] = []
+        self._sessions: list[PostgresConnection] = []
         self._closed = False
         self._listener: Listener | None = None
         self._down_until = 0.0
-        self._pool: ConnectionPool[psycopg.Connection[Row]] = ConnectionPool(
+        self._pool: ConnectionPool[PostgresConnection] = ConnectionPool(
+            connection_class=PostgresConnection,
             kwargs=self._parameters,
             min_size=1,
             max_size=connections,
@@ -154,26 +113,34 @@ class Postgres(Database):
     def try_change(self, statement: Kept, *values: object) -> bool:
         """Run a kept statement; False, and nothing is changed, if a unique index is against it.
 
-        That would end a transaction, which only a savepoint prevents. One for each of these statements would cost two
-        round trips, so it is set only where the writer's own savepoints tell of its second attempt at a batch; in the
-        first one the refusal ends the attempt.
+        That would end a transaction, which only a savepoint prevents, at the cost of two trips. So in the first attempt
+        at a batch the statement is taken for done and put off; if it is refused then, the second attempt, which the
+        writer's own savepoints tell of, is careful.
         """
-        session: Session | None = getattr(self._local, "session", None)
-        careful = session is not None and session.savepoints > 0
-        if careful:
-            self.savepoint("attempt")
-        try:
-            done = self.change(statement, *values) > 0
-        except StoreDefectError as defect:
-            is_refusal = isinstance(defect.__cause__, psycopg.errors.UniqueViolation)
-            if not is_refusal or (session is not None and session.in_transaction and not careful):
-                raise
-            if careful:
-                self.undo("attempt")
-            return False
-        if careful:
+        session: PostgresConnection | None = getattr(self._local, "session", None)
+        if session is None or not session.in_transaction:
+            return self._tried(statement, values)
+        if session.savepoints == 0:
+            self.write(statement, *values)
+            return True
+        self.savepoint("attempt")
+        if self._tried(statement, values):
             self.release("attempt")
-        return done
+            return True
+        self.undo("attempt")
+        return False
+
+    def write(self, statement: Kept, *values: object) -> None:
+        """Run a kept statement whose outcome nobody asks for; it may be put off until the next read, or the end."""
+        session: PostgresConnection | None = getattr(self._local, "session", None)
+        if session is None or session.savepoints > 0 or not session.in_transaction:
+            self.change(statement, *values)
+            return
+        text = statement.texts.get(self._kind) or statement.text_for(self.inner)
+        try:
+            session.put_off(text.sql, text.arrange(values) if text.arrange else values)
+        except DRIVER_ERRORS as error:
+            raise self._failure(session, error) from error
 
     def select(self, query: Query) -> list[Row]:
         """Build and run a query; return its rows."""
@@ -189,7 +156,7 @@ class Postgres(Database):
         """Run a statement without values on this thread's connection."""
         session = self.connection()
         try:
-            session.command(sql.encode())
+            session.command(sql)
         except DRIVER_ERRORS as error:
             raise self._failure(session, error) from error
 
@@ -209,7 +176,7 @@ class Postgres(Database):
             refusal = self._failure(session, error)
             if session.in_transaction:
                 with suppress(psycopg.Error):
-                    session.command(b"ROLLBACK")
+                    session.command("ROLLBACK")
             raise refusal from error
         session.savepoints = 0
         session.changes_before = session.total_changes
@@ -219,7 +186,7 @@ class Postgres(Database):
         session = self.connection()
         changed = session.total_changes != session.changes_before
         try:
-            done = session.command(f"NOTIFY {CHANNEL}; COMMIT".encode() if changed else b"COMMIT")
+            done = session.command(f"NOTIFY {CHANNEL}; COMMIT" if changed else "COMMIT")
         except DRIVER_ERRORS as error:
             if session.is_broken():
                 raise OutcomeUnknownError from error
@@ -227,6 +194,11 @@ class Postgres(Database):
         if done != b"COMMIT":
             # A statement had failed, and whoever ran it went on as if it had not.
             raise StorageUnavailableError
+
+    def roll_back(self) -> None:
+        """Undo this thread's transaction."""
+        self.connection().forget()
+        super().roll_back()
 
     def savepoint(self, name: str) -> None:
         """Note a place in this thread's transaction to go back to."""
@@ -243,9 +215,9 @@ class Postgres(Database):
         self.command(f"ROLLBACK TO {name}; RELEASE {name}")
         self.connection().savepoints -= 1
 
-    def connection(self) -> Session:
+    def connection(self) -> PostgresConnection:
         """Return this thread's connection, opened if need be."""
-        session: Session | None = getattr(self._local, "session", None)
+        session: PostgresConnection | None = getattr(self._local, "session", None)
         return session or self._opened()
 
     def hear(self, tell: Callable[[], None]) -> None:
@@ -254,11 +226,11 @@ class Postgres(Database):
 
     def drop_connection(self) -> None:
         """Close this thread's connection, and with it whatever it left half done; the next use opens another."""
-        session: Session | None = self._local.__dict__.pop("session", None)
+        session: PostgresConnection | None = self._local.__dict__.pop("session", None)
         if session is not None:
             with self._lock:
                 self._sessions = [one for one in self._sessions if one is not session]
-            session.driver.close()
+            session.close()
 
     def close(self) -> None:
         """Close every connection; threads that still work are told that storage does not answer."""
@@ -269,8 +241,8 @@ class Postgres(Database):
             sessions, self._sessions = self._sessions, []
         for session in sessions:
             # Under a statement of another thread a connection can't be taken away; that one ends with the process.
-            if session.driver.pgconn.transaction_status == TransactionStatus.IDLE:
-                session.driver.close()
+            if session.pgconn.transaction_status == TransactionStatus.IDLE:
+                session.close()
         self._pool.close()
 
     def wait_reachable(self, seconds: float) -> None:
@@ -314,42 +286,48 @@ class Postgres(Database):
             raise self._refusal(error) from error
 
     def _rows(self, sql: str, values: Sequence[object], *, kept: bool = False) -> list[Row]:
-        session: Session | None = getattr(self._local, "session", None)
+        session: PostgresConnection | None = getattr(self._local, "session", None)
         try:
             if session is None:
                 return self._read(sql, values, kept=kept)
-            return session.cursor.execute(sql, values, prepare=kept or None).fetchall()
+            return session.rows(sql, values, kept=kept)
         except DRIVER_ERRORS as error:
             if type(error) is psycopg.DataError and (unlike := _without_nul(values)) != tuple(values):
                 return self._rows(sql, unlike, kept=kept)
             raise self._failure(session, error) from error
 
     def _change(self, sql: str, values: Sequence[object], *, kept: bool = False) -> int:
-        session: Session | None = getattr(self._local, "session", None)
+        session: PostgresConnection | None = getattr(self._local, "session", None)
         try:
             if session is None:
                 with self._lent() as connection:
-                    return connection.execute(sql, values, prepare=kept or None).rowcount
-            changed = session.cursor.execute(sql, values, prepare=kept or None).rowcount
+                    return connection.change(sql, values, kept=kept)
+            return session.change(sql, values, kept=kept)
         except DRIVER_ERRORS as error:
             raise self._failure(session, error) from error
-        session.total_changes += changed
-        return changed
 
     def _read(self, sql: str, values: Sequence[object], *, kept: bool) -> list[Row]:
         """Run a query outside of any transaction; once more if its connection had died since it was last used."""
         with self._lent() as connection:
             try:
-                return connection.execute(sql, values, prepare=kept or None, binary=True).fetchall()
+                return connection.rows(sql, values, kept=kept)
             except psycopg.OperationalError:
-                if not connection.broken or self._closed:
+                if not connection.is_broken() or self._closed:
                     raise
         self._pool.check()  # The others in the pool have died with it.
         with self._lent() as connection:
-            return connection.execute(sql, values, prepare=kept or None, binary=True).fetchall()
+            return connection.rows(sql, values, kept=kept)
+
+    def _tried(self, statement: Kept, values: Sequence[object]) -> bool:
+        try:
+            return self.change(statement, *values) > 0
+        except StoreDefectError as defect:
+            if isinstance(defect.__cause__, psycopg.errors.UniqueViolation):
+                return False
+            raise
 
     @contextmanager
-    def _lent(self) -> Iterator[psycopg.Connection[Row]]:
+    def _lent(self) -> Iterator[PostgresConnection]:
         if self._closed:
             raise StorageUnavailableError
         if self._pool.closed:
@@ -360,7 +338,7 @@ class Postgres(Database):
         finally:
             self._pool.putconn(connection)
 
-    def _borrowed(self) -> psycopg.Connection[Row]:
+    def _borrowed(self) -> PostgresConnection:
         """Take a connection of the pool; wait for one, but not while the database can't be reached."""
         now = time.monotonic()
         until = now + POOL_WAIT_SECONDS
@@ -374,17 +352,17 @@ class Postgres(Database):
 
     def _is_own(self, process_id: int) -> bool:
         with self._lock:
-            return any(one.driver.info.backend_pid == process_id for one in self._sessions)
+            return any(one.info.backend_pid == process_id for one in self._sessions)
 
     def _note_down(self, _pool: object) -> None:
         self._down_until = time.monotonic() + DOWN_SECONDS
 
-    def _opened(self) -> Session:
+    def _opened(self) -> PostgresConnection:
         if self._closed:
             raise StorageUnavailableError
         try:
-            session = Session(psycopg.connect(**self._parameters))
-            _configure(session.driver)
+            session = PostgresConnection.connect(**self._parameters)
+            _configure(session)
             session.command(self._writing)
         except DRIVER_ERRORS as error:
             raise self._refusal(error) from error
@@ -393,17 +371,17 @@ class Postgres(Database):
             self._sessions.append(session)
         return session
 
-    def _reopened(self) -> Session:
+    def _reopened(self) -> PostgresConnection:
         self.drop_connection()
         return self._opened()
 
-    def _failure(self, session: Session | None, error: Exception) -> Exception:
+    def _failure(self, session: PostgresConnection | None, error: Exception) -> Exception:
         """Note that a statement failed on a connection; return the error that core knows for it."""
         if session is not None:
             session.total_changes += 1
         refusal = self._refusal(error)
         if session is not None and getattr(error, "sqlstate", None) == READ_ONLY:
-            session.driver.close()  # It leads to a server that is no longer the first.
+            session.close()  # It leads to a server that is no longer the first.
         return refusal
 
     def _refusal(self, error: Exception) -> Exception:
@@ -420,11 +398,8 @@ class Postgres(Database):
         return StoreDefectError(f"{type(driver).__name__} {code}".strip())
 
 
-def _configure(connection: psycopg.Connection[Row]) -> None:
-    connection.adapters.register_dumper(int, AnyInt)
-    connection.prepare_threshold = STATEMENTS_PREPARED_AFTER
-    connection.prepared_max = STATEMENTS_CACHED
-    connection.pgconn.exec_(SESSION)
+def _configure(connection: PostgresConnection) -> None:
+    connection.command(SESSION)
 
 
 def _without_nul(values: Sequence[object]) -> tuple[object, ...]:

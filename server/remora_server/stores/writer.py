@@ -17,7 +17,7 @@ from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
 from remora_server.core.errors import RemoraError, ShuttingDownError, StorageUnavailableError
-from remora_server.stores.database import Connection, Database, OutcomeUnknownError
+from remora_server.stores.database import Connection, Database, OutcomeUnknownError, PutOffError
 
 Result = TypeVar("Result")
 Call = Callable[[], Any]
@@ -218,15 +218,25 @@ class Writer:
         """
         database = self._database
         try:
-            if not all(self._run(job) for job in batch):
-                database.roll_back()
-                database.begin()
-                for job in batch:
-                    self._run_in_savepoint(job)
+            if all(self._run(job) for job in batch) and self._commit():
+                return
+            database.roll_back()
+            database.begin()
+            for job in batch:
+                self._run_in_savepoint(job)
             database.commit()
         except BaseException:
             self._roll_back()
             raise
+
+    def _commit(self) -> bool:
+        """Commit; False if that brought to light that a call has failed."""
+        try:
+            self._database.commit()
+        except PutOffError as error:
+            log.debug("a batch is tried anew: %r", error.__cause__)
+            return False
+        return True
 
     def _run(self, job: Job) -> bool:
         return run_job(self._database.connection(), job)

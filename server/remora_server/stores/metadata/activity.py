@@ -77,7 +77,7 @@ class ActivityRows(Rows):
 
     def add_activity(self, new: Activity) -> None:
         """Append to the log; the store gives the sequence number."""
-        self._db.change(
+        self._db.write(
             ADD_ACTIVITY,
             new.id,
             new.type,

@@ -58,15 +58,15 @@ class BlobRows(Rows):
         if not added:
             return self._taught(blob_from(row), new.checksums.md5), False
         if inline is not None:
-            self._db.change(ADD_BYTES, new.id, inline)
+            self._db.write(ADD_BYTES, new.id, inline)
         return new, True
 
     def _taught(self, known: Blob, md5: bytes) -> Blob:
         """Note the MD5 of a blob that was first stored without one, and of its files."""
         if known.checksums.md5 or not md5:
             return known
-        self._db.change(_learn_md5, md5, known.id)
-        self._db.change(_tell_files_md5, md5, known.id)
+        self._db.write(_learn_md5, md5, known.id)
+        self._db.write(_tell_files_md5, md5, known.id)
         return replace(known, checksums=replace(known.checksums, md5=md5))
 
     def blob(self, blob_id: str) -> Blob | None:

@@ -127,7 +127,7 @@ class FileRows(Rows):
     def add_file(self, new: File) -> None:
         """Insert a file; its blob must have a row already."""
         sums = new.checksums
-        self._db.change(
+        self._db.write(
             ADD_FILE,
             new.id,
             new.workspace_id,
@@ -143,7 +143,7 @@ class FileRows(Rows):
 
     def update_file(self, changed: File) -> None:
         """Write all mutable fields."""
-        self._db.change(UPDATE_FILE, *_mutable(changed), changed.id)
+        self._db.write(UPDATE_FILE, *_mutable(changed), changed.id)
 
     def files_on_blob(self, blob_id: str) -> Sequence[File]:
         """Return the files on a blob, deleted ones too, oldest first."""

@@ -96,7 +96,7 @@ class IssueRows(Rows):
 
     def update_issue(self, changed: Issue) -> None:
         """Write all fields of an issue."""
-        self._db.change(UPDATE_ISSUE, *_mutable(changed), changed.id)
+        self._db.write(UPDATE_ISSUE, *_mutable(changed), changed.id)
         self._db.execute(IssueAssignees.delete().where(IssueAssignees.issue_id == changed.id))
         self._assign(changed)
 

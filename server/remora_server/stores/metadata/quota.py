@@ -84,7 +84,7 @@ class QuotaRows(Rows):
             if not self._db.change(_reserve_within, more, workspace_id, limit_bytes):
                 return False
         else:
-            self._db.change(_reserve, more, workspace_id)
+            self._db.write(_reserve, more, workspace_id)
         return self._db.change(_note_held, reserved_bytes, ticket_id) > 0
 
     def used_bytes(self, workspace_id: str) -> int:

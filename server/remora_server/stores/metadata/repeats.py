@@ -33,7 +33,7 @@ class RepeatRows(Rows):
 
     def add_repeat(self, key: str, repeat: Repeat) -> None:
         """Keep an answer; one under the same key is replaced."""
-        self._db.change(_add_or_replace, key, repeat.fingerprint, repeat.answer, repeat.create_time)
+        self._db.write(_add_or_replace, key, repeat.fingerprint, repeat.answer, repeat.create_time)
 
     def delete_repeats(self, before: Micros) -> int:
         """Forget answers older than a time."""

@@ -62,7 +62,7 @@ class SessionRows(Rows):
 
     def delete_session(self, name: str) -> None:
         """Forget a session."""
-        self._db.change(_delete, name)
+        self._db.write(_delete, name)
 
     def list_sessions(self, after: str, limit: int) -> Sequence[Stored]:
         """Return what is staged in sessions, by name upwards."""

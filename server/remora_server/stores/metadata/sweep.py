@@ -113,7 +113,7 @@ class Sweep(TicketRows):
     def condemn(self, locations: Sequence[str], time: Micros) -> None:
         """Note that bytes which no row names are being removed, so that none names them later."""
         for location in locations:
-            self._db.change(ADD_CONDEMNED, location, time)
+            self._db.write(ADD_CONDEMNED, location, time)
 
     def is_condemned(self, location: str) -> bool:
         """Tell whether bytes are being removed, or were."""

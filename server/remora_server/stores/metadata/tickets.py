@@ -73,7 +73,7 @@ class TicketRows(Rows):
 
     def add_ticket(self, new: Ticket) -> None:
         """Insert a ticket; it holds nothing yet."""
-        self._db.change(ADD_TICKET, new.id, new.workspace_id, new.creator.id, new.create_time, *_mutable(new), 0)
+        self._db.write(ADD_TICKET, new.id, new.workspace_id, new.creator.id, new.create_time, *_mutable(new), 0)
 
     def ticket(self, workspace_id: str, ticket_id: str) -> Ticket | None:
         """Find a ticket by id."""
