@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -357,6 +358,31 @@ class TestResuming:
             waiting = pool.submit(small.uploads.create_file, small.jo, ticket.id, NOTHING, None, None)
             small.clock.pass_by(VERIFY_LEASE)
             assert waiting.result(10).file.size_bytes == 7
+
+    def test_repeated_while_another_server_reads_back(self, small: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Those that wait for it come to one end; none of them opens the ticket after another one of them has."""
+        ticket = self.left(small)
+        elsewhere = small.do(small.tickets.open, small.jo, ticket.id).ticket
+        small.do(small.tickets.keep_verifying, elsewhere)
+        both_waited = threading.Barrier(2)
+        once_verified = small.uploads.once_verified
+
+        def wait(*call: Any) -> Ticket:
+            found = once_verified(*call)
+            with suppress(threading.BrokenBarrierError):
+                both_waited.wait(0.3)
+            return found
+
+        monkeypatch.setattr(uploads, "VERIFY_POLL_SECONDS", 0.001)
+        monkeypatch.setattr(small.uploads, "once_verified", wait)
+        with ThreadPoolExecutor(2) as pool:
+            waiting = [
+                pool.submit(small.uploads.create_file, small.jo, ticket.id, NOTHING, None, None) for _ in range(2)
+            ]
+            small.clock.pass_by(VERIFY_LEASE)
+            files = [one.result(10).file for one in waiting]
+        assert files[0] == files[1]
+        assert stored(small, ticket).writer_epoch == elsewhere.writer_epoch + 1
 
     def test_another_server_begins_to_read_back_just_now(self, small: World, monkeypatch: pytest.MonkeyPatch) -> None:
         """Whoever looked a moment before looks again."""

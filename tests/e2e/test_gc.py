@@ -210,7 +210,9 @@ def make_young(server: RunningServer) -> tuple[str, str, str]:
     append(api, running, 0, os.urandom(20 * KIB))
     server.stop()
     with app.open_stores(server.config()) as stores:
-        return deleted, running, stores.blobs.put(ids.new_id(ids.BLOB), b"young")
+        orphan = ids.new_id(ids.BLOB)
+        stores.blobs.put(orphan, b"young")
+        return deleted, running, orphan
 
 
 def state_of(server: RunningServer) -> object:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from remora_server.core import ids
+from remora_server.core.errors import WriterFencedError
 from remora_server.core.ports import BlobStore, Changes
+from remora_server.core.uploads import measure
 from remora_server.stores.blobs_gcs import GcsBlobs
 from remora_server.stores.database import Database
 from remora_server.stores.database_sqlite import Sqlite
 from remora_server.stores.gcs_bucket import Bucket, open_bucket
 from remora_server.stores.gcs_calls import Patience
+from remora_server.stores.gcs_staged import BLOCK_BYTES
 from remora_server.stores.metadata import SqlMetadata
 from remora_server.stores.migrations import migrate
 from remora_server.stores.writer import Writer
@@ -67,3 +72,34 @@ class TestGcsBlobs(BlobContract, LandingContract):
     )
     def test_a_deleted_blob_is_read_to_its_end(self, blobs: BlobStore) -> None:
         """Whoever has opened a blob reads on after it was deleted."""
+
+
+class TestFencing:
+    """A writer that another server has overtaken learns it, though Cloud Storage knows nothing of writers."""
+
+    @pytest.fixture
+    def there(self, bucket: Bucket, prefix: str, database: Database, changes: Changes) -> GcsBlobs:
+        """Make the same store, as another server has it."""
+        return GcsBlobs(bucket, prefix, SqlMetadata(database), changes, SetClock())
+
+    @pytest.mark.parametrize("end", ["commit", "discard", "anew"])
+    def test_a_session_that_a_later_writer_ended(self, blobs: GcsBlobs, there: GcsBlobs, end: str) -> None:
+        """Whether that one made a blob of it, removed it or began anew: the older one is told that it is fenced."""
+        name = ids.new_id(ids.TICKET)
+        data = os.urandom(2 * BLOCK_BYTES)
+        older = blobs.stage(name, 0, 1)
+        older.write(data[:BLOCK_BYTES])
+        older.sync()
+        later = there.stage(name, 0 if end == "anew" else BLOCK_BYTES, 2)
+        later.write(data[BLOCK_BYTES:])
+        later.sync()
+        later.close()
+        if end == "commit":
+            there.commit(name, measure(data).checksums, len(data), 2)
+        elif end == "discard":
+            there.discard(name)
+        older.write(data[BLOCK_BYTES:])
+        with pytest.raises(WriterFencedError):
+            older.sync()
+        if end == "commit":
+            assert [one.size_bytes for one in there.list_blobs()] == [len(data)]

@@ -428,7 +428,8 @@ class Uploads:
             return taken
         finally:
             with self._lock:
-                self._finishing.pop(ticket_id, None)
+                if self._finishing.get(ticket_id) is result:
+                    del self._finishing[ticket_id]
 
     def finish_once(self, ticket_id: str, finish: Callable[[], Taken]) -> Taken:
         """Finish an upload, or wait for whoever is doing so already."""
@@ -519,11 +520,18 @@ class Uploads:
     def create_file(
         self, caller: Caller, ticket_id: str, claimed: Checksums, size_bytes: int | None, attach_to: Subject | None
     ) -> Taken:
-        """Finish a ticket whose bytes were appended; repeating it returns the same file."""
+        """Finish a ticket whose bytes were appended; repeating it returns the same file.
+
+        Repeated while it runs, it waits for the same end. Two of them that wait for another server's verification
+        would otherwise each open the ticket after that, and the later one fence off the earlier one.
+        """
         fields.checksums(claimed, "checksums")
-        joined = self.join(caller, ticket_id)
-        if joined is not None:
-            return joined
+        self.tickets.get(caller, ticket_id)
+        return self.finish_once(ticket_id, lambda: self._create_file(caller, ticket_id, claimed, size_bytes, attach_to))
+
+    def _create_file(
+        self, caller: Caller, ticket_id: str, claimed: Checksums, size_bytes: int | None, attach_to: Subject | None
+    ) -> Taken:
         ticket = self.once_verified(caller, ticket_id)
         wanted = size_bytes if size_bytes is not None else ticket.spec.size_bytes
         nothing_came = ticket.state is TicketState.PENDING and wanted != 0
@@ -538,7 +546,7 @@ class Uploads:
         if opened.done is not None:
             return opened.done
         if opened.is_verified_elsewhere:
-            return self.create_file(caller, ticket_id, claimed, size_bytes, attach_to)
+            return self._create_file(caller, ticket_id, claimed, size_bytes, attach_to)
         return self.begin(caller, opened.ticket).finish(claimed, size_bytes, caller)
 
     def admit_whole(self, caller: Caller, request: Request, data: bytes) -> FileSpec:

@@ -180,10 +180,19 @@ class StagedSession:
         try:
             ended = self._bucket.append(self._session.url, self._sent, blocks)
         except SessionGoneError:
+            self._require_own()
             raise StorageUnavailableError from None  # Whoever opens it next finds out what is left.
         if ended is not None:
-            raise StorageUnavailableError  # Somebody else has finished it.
+            self._require_own()
+            raise StorageUnavailableError  # An attempt of ours that was given up ended it.
         self._sent += len(blocks)
+
+    def _require_own(self) -> None:
+        """Raise WriterFencedError if a later writer has this session, or had it and is done."""
+        now = self._book.find(self._session.name)
+        epoch = self._session.epoch
+        if now.epoch > epoch if now is not None else self._kept is not None:
+            raise WriterFencedError(epoch + 1)
 
     def _note(self, **changed: object) -> None:
         noted = replace(self._session, **changed)  # type: ignore[arg-type]
