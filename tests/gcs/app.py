@@ -95,7 +95,7 @@ class Gcs:
             return JSONResponse(made)
         elif path == "forget":
             asked = await request.json()
-            for session_id, session in self.bucket.sessions.items():
+            for session_id, session in list(self.bucket.sessions.items()):
                 if session.about.name.endswith(asked["name"]) and not session.ended and session.done is None:
                     self._lose(session_id, asked)
         elif path == "copy":

@@ -177,7 +177,7 @@ class Session:
     is_xml: bool
     origin: str
     started: float = field(default_factory=time.time)
-    rest: bytearray = field(default_factory=bytearray)  # Less than a block, within one request only.
+    turn: int = 0  # Counts the requests with bytes; only the latest may go on.
     done: Stored | None = None
     ended: bool = False
 

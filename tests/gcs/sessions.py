@@ -36,10 +36,7 @@ async def put(bucket: Bucket, session_id: str, request: Request) -> Response | S
         return _incomplete(session)
     is_last = total is not None and offset + length == total
     _check_request(session, offset, length, total, is_last=is_last)
-    try:
-        await _take(session, request, offset, length)
-    finally:
-        rest, session.rest = bytes(session.rest), bytearray()
+    rest = await _take(session, request, offset, length)
     if is_last and offset + length == session.incoming.size + len(rest):
         session.incoming.write(rest)
         return _finish(bucket, session, request, total)
@@ -101,24 +98,29 @@ def _check_request(session: Session, offset: int, length: int, total: int | None
         )
 
 
-async def _take(session: Session, request: Request, offset: int, length: int) -> None:
-    """Append what is new; whole blocks stay even if the connection breaks."""
+async def _take(session: Session, request: Request, offset: int, length: int) -> bytes:
+    """Append what is new, and return what is less than a block; whole blocks stay even if the connection breaks."""
+    session.turn += 1
+    turn, rest = session.turn, bytearray()
     skip = session.incoming.size - offset
     came = 0
     dropping = "drop" in request.scope
     async for data in request.stream():
+        if turn != session.turn:
+            raise Refusal(503, "A later request has taken over.")
         came += len(data)
         new = data[skip:] if skip else data
         skip = max(0, skip - len(data))
-        session.rest += new
-        whole = len(session.rest) // BLOCK * BLOCK
+        rest += new
+        whole = len(rest) // BLOCK * BLOCK
         if whole and not (dropping and came > length // 2):
-            session.incoming.write(bytes(session.rest[:whole]))
-            del session.rest[:whole]
+            session.incoming.write(bytes(rest[:whole]))
+            del rest[:whole]
     if dropping:
-        session.rest.clear()
+        rest.clear()
     if came != length:
         raise Refusal(400, f"The request has {came} bytes, its Content-Range says {length}.")
+    return bytes(rest)
 
 
 async def _no_body(stream: AsyncIterator[bytes]) -> None:

@@ -100,6 +100,8 @@ class GcsBlobs:
         if session is None or session.epoch != epoch:
             raise WriterFencedError(epoch + 1)
         if not session.location:
+            if self._has_arrived(key, session):
+                return False
             try:
                 _, is_ours = finish(self._bucket, key, session, session.size_bytes)
             except StoredContentCorruptError:
@@ -252,6 +254,15 @@ class GcsBlobs:
             self._bucket.cancel(session.url)
         if session.location:
             self._bucket.delete(key, self.split(session.location)[1])
+
+    def _has_arrived(self, key: str, session: Session) -> bool:
+        """Tell whether an object is there that is not what a session has come to; such a session would replace it."""
+        if not session.url or self._bucket.find(key) is None:
+            return False
+        try:
+            return self._bucket.progress(session.url)[0] is None
+        except SessionGoneError:
+            return True
 
     def _from_form(self, name: str, key: str) -> Found | None:
         """Move what a form sent to where no form can send."""

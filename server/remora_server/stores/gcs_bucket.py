@@ -167,7 +167,12 @@ class Bucket:
             while at < end or total_bytes is not None:
                 if at < offset or (total_bytes is not None and at > total_bytes):
                     raise StoredContentCorruptError
-                found, confirmed = self._put(url, at, data[at - offset :] if at > offset else data, total_bytes)
+                try:
+                    found, confirmed = self._put(url, at, data[at - offset :] if at > offset else data, total_bytes)
+                except exceptions.BadRequest:
+                    if self._progress(url)[1] < at:  # Then it is the offset that it refuses.
+                        raise StoredContentCorruptError from None
+                    raise
                 if found is not None:
                     return found
                 if confirmed <= at:

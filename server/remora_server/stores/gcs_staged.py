@@ -163,12 +163,24 @@ class StagedSession:
         whole = len(data) - len(data) % BLOCK_BYTES
         if whole:
             if not self._session.url:
-                self._session = replace(self._session, url=self._bucket.start(self._key))
+                self._session = replace(self._session, url=self._begin())
             self._append(data[:whole])
             with self._writing:
                 self._pieces[:1] = [data[whole:]] if whole < len(data) else []
                 self._unsent -= whole
         return size, data[whole:]
+
+    def _begin(self) -> str:
+        """Begin a session, whose object replaces one that an earlier writer made and could tell nobody of."""
+        try:
+            return self._bucket.start(self._key)
+        except ObjectExistsError:
+            self._require_own()
+        found = self._bucket.find(self._key)
+        try:
+            return self._bucket.start(self._key, if_generation=found.generation if found is not None else 0)
+        except ObjectExistsError:
+            raise StorageUnavailableError from None
 
     def _waiting(self) -> tuple[int, bytes]:
         with self._writing:
