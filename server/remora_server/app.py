@@ -76,6 +76,7 @@ SYNCS, SYNCS_ELSEWHERE = 2, 64  # How many uploads are made durable at once: a d
 FETCHES_ELSEWHERE = 64
 CONNECT_SECONDS = 10.0  # A database that starts together with the server may take as long.
 OVERTAKEN_SECONDS = 1.0
+HEALTH_SECONDS = 5.0  # A store elsewhere may take money for being asked.
 REFRESH_SECONDS = 1.0
 MOST_FILES = 1024 * 1024
 
@@ -354,11 +355,12 @@ async def _serve(
         "database": lambda: calls.read(stores.metadata.activity_bounds),
         "blobs": lambda: calls.fetch(stores.blobs.probe),
     }
+    health = Health(checks)
     reception = Reception(rules.tickets, rules.uploads, stores.blobs, stores.writer)
     gateway = Gateway(
         GatewayRules(rules.files, rules.downloads, reception, urls),
         calls,
-        Health(checks),
+        health,
         bound,
         urlsplit(public_url).path,
         Bounds(
@@ -371,7 +373,10 @@ async def _serve(
     )
     grpc_port = await rpc.start(f"{_host(config)}:{config.grpc_port}")
     await gateway.start()
-    watching = [asyncio.create_task(_stop_overtaken(rules.uploads, calls))]
+    watching = [
+        asyncio.create_task(_stop_overtaken(rules.uploads, calls)),
+        asyncio.create_task(_tell_health(rpc, health)),
+    ]
     if certificates:
         watching.append(asyncio.create_task(_refresh(certificates)))
     upkeep = Upkeep(
@@ -436,6 +441,13 @@ async def _stop_overtaken(uploads: Uploads, calls: Calls) -> None:
                 await calls.read(uploads.stop_overtaken)
             except Exception as problem:  # noqa: BLE001 - they are stopped at the latest when they record progress.
                 log.warning("no telling whether uploads went on elsewhere: %r", problem)
+
+
+async def _tell_health(rpc: RpcServer, health: Health) -> None:
+    """Have gRPC's health say what /healthz does."""
+    while True:
+        await rpc.health.tell(await health.failing())
+        await asyncio.sleep(HEALTH_SECONDS)
 
 
 def _rules(config: Config, stores: Stores, pools: Pools, urls: SignedUrls) -> Rules:

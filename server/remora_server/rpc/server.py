@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, cast
+from typing import cast
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health, health_pb2_grpc
 
 from remora.v1 import (
     activity_service_pb2,
@@ -47,6 +45,7 @@ from remora_server.rpc.attachments import AttachmentService
 from remora_server.rpc.calls import Calls, Traffic
 from remora_server.rpc.capabilities import CapabilityService
 from remora_server.rpc.files import FileService, Streams
+from remora_server.rpc.health import Health
 from remora_server.rpc.interceptors import Gate, Keys, scopes_of, token_of
 from remora_server.rpc.issues import IssueService
 from remora_server.rpc.links import LinkService
@@ -66,6 +65,7 @@ SERVICES = tuple(
         (capability_service_pb2, "CapabilityService"),
     )
 )
+NEED_BLOBS = ("remora.v1.UploadTicketService", "remora.v1.FileService")
 MAX_STREAMS = 512
 MAX_STREAMS_PER_PRINCIPAL = 256
 OPTIONS = (
@@ -107,36 +107,6 @@ class Rules:
     clock: Clock
 
 
-class _WatchOverError(Exception):
-    """A watch of health has said its last word."""
-
-
-class _Watch:
-    """The context of a watch of health, as far as it is used."""
-
-    def __init__(self, context: Any, draining: Draining) -> None:  # noqa: ANN401 - only `write` is used of it
-        self._context = context
-        self._draining = draining
-
-    async def write(self, answer: health_pb2.HealthCheckResponse) -> None:
-        """Send an answer; end the watch if nothing else can follow."""
-        await self._context.write(answer)
-        if self._draining.announced and answer.status == health_pb2.HealthCheckResponse.NOT_SERVING:
-            raise _WatchOverError
-
-
-class _Health(health.aio.HealthServicer):
-    """Health whose watches end with the server; they would keep it for all the time that calls are given to end."""
-
-    def __init__(self, draining: Draining) -> None:
-        super().__init__()
-        self._draining = draining
-
-    async def Watch(self, request: health_pb2.HealthCheckRequest, context: Any) -> None:  # noqa: ANN401 - as above
-        with contextlib.suppress(_WatchOverError):
-            await super().Watch(request, cast("Any", _Watch(context, self._draining)))
-
-
 class RpcServer:
     """Serves gRPC on one port."""
 
@@ -159,7 +129,7 @@ class RpcServer:
         self._kinds = [Admission(MAX_STREAMS, MAX_STREAMS_PER_PRINCIPAL) for _ in range(3)]
         uploading, downloading, watching = self._kinds
         self._credentials = port.credentials
-        self._health = _Health(self.draining)
+        self.health = Health(self.draining, [service.full_name for service in SERVICES], NEED_BLOBS)
         self._server = grpc.aio.server(
             # Two servers on one port would otherwise both bind, and each get half of the calls.
             options=(*OPTIONS, ("grpc.so_reuseport", int(port.is_shared)))
@@ -205,13 +175,12 @@ class RpcServer:
         capability_service_pb2_grpc.add_CapabilityServiceServicer_to_server(
             CapabilityService(rules.uploads.limits, mode, transports), server
         )
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        add_reflection(self._server, (*self._names(), health.SERVICE_NAME))
+        health_pb2_grpc.add_HealthServicer_to_server(self.health, self._server)
+        add_reflection(self._server, (*(service.full_name for service in SERVICES), health.SERVICE_NAME))
 
     async def start(self, address: str) -> int:
         """Begin to serve; return the port, which the system chooses for port 0."""
-        for name in self._names():
-            await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+        await self.health.tell(())
         if self._credentials is None:
             add = partial(self._server.add_insecure_port, address)
         else:
@@ -228,11 +197,8 @@ class RpcServer:
     async def stop(self, grace_seconds: float) -> None:
         """Say so by health, let streams end in order, admit no new ones, and wait for the rest."""
         self.draining.announced = True
-        await self._health.enter_graceful_shutdown()
+        await self.health.enter_graceful_shutdown()
         for kind in self._kinds:
             kind.close()
         self.draining.start()
         await self._server.stop(grace_seconds)
-
-    def _names(self) -> Sequence[str]:
-        return [service.full_name for service in SERVICES]

@@ -48,11 +48,15 @@ class Gone(exceptions.ClientError):
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long to wait: for a connection, for a sign of life, and in all until a call is given up."""
+    """How long to wait: for a connection, for a sign of life, and until a call is not tried again.
 
-    connect_seconds: float = 5.0
-    answer_seconds: float = 10.0
-    total_seconds: float = 20.0
+    The last attempt may begin just before that, and takes as long as an answer. Our callers wait no longer than that:
+    twenty seconds are a usual deadline, and they try again by themselves.
+    """
+
+    connect_seconds: float = 4.0
+    answer_seconds: float = 8.0
+    total_seconds: float = 9.0
 
 
 class Asking:
