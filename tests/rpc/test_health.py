@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any, cast
 
 import pytest
 from grpc_health.v1 import health_pb2
@@ -18,15 +19,17 @@ class Context:
 
     def __init__(self) -> None:
         self.told: list[int] = []
+        self.heard = asyncio.Event()
 
     async def write(self, answer: health_pb2.HealthCheckResponse) -> None:
         """Hear an answer."""
         self.told.append(answer.status)
+        self.heard.set()
 
 
 async def status_of(health: Health, service: str) -> int:
     """Ask once."""
-    answer = await health.Check(health_pb2.HealthCheckRequest(service=service), Context())
+    answer = await health.Check(health_pb2.HealthCheckRequest(service=service), cast("Any", Context()))
     assert isinstance(answer, health_pb2.HealthCheckResponse)
     return answer.status
 
@@ -60,8 +63,7 @@ def test_a_watch_ends_with_the_server(failing: list[str]) -> None:
         health = Health(draining, ["files"], ["files"])
         await health.tell(failing)
         watching = asyncio.ensure_future(health.Watch(health_pb2.HealthCheckRequest(service="files"), context))
-        while not context.told:
-            await asyncio.sleep(0)
+        await context.heard.wait()
         draining.announced = True
         await health.enter_graceful_shutdown()
         draining.start()
