@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -37,6 +38,11 @@ def part(world: World, ticket: Ticket, first: int, end: int, *, is_last: bool = 
     receiving = world.reception.begin(ticket, whole=False)
     receiving.append(first, DATA[first:end], None)
     return world.reception.leave(receiving, is_last=is_last)
+
+
+def stored(world: World, ticket: Ticket) -> Ticket:
+    """Read a ticket back."""
+    return world.tickets.get(world.jo, ticket.id)
 
 
 def proved(world: World, ticket: Ticket) -> bool:
@@ -87,6 +93,36 @@ def test_killed_after_the_last_part(world: World) -> None:
     kept = part(world, ticket, 0, 300_000)
     for _ in range(2):
         world.reception.complete_parts(kept)
+    assert proved(world, ticket)
+
+
+def test_completed_while_a_part_comes(world: World) -> None:
+    """Whoever sends on is fenced first: nothing grows that has arrived, or is about to."""
+    ticket = new_ticket(world)
+    sending = world.reception.begin(ticket, whole=False)
+    sending.append(0, DATA[:100_000], None)
+    sending.flush()
+    until(lambda: stored(world, ticket).committed_size == 100_000)
+    with ThreadPoolExecutor(1) as pool:
+        completing = pool.submit(world.reception.complete_parts, stored(world, ticket))
+        until(lambda: stored(world, ticket).writer_epoch > sending.ticket.writer_epoch)
+        with pytest.raises(WriterFencedError):
+            until(sending.raise_if_broken)
+        sending.leave()
+        completing.result(10)
+    arrived = world.blobs.arrived(ticket.id)
+    assert arrived is not None
+    assert arrived.size_bytes == 100_000
+
+
+def test_more_has_come_meanwhile(world: World) -> None:
+    """What was all there when somebody looked is not any more: nothing is completed, nothing is lost."""
+    ticket = new_ticket(world)
+    seen = part(world, ticket, 0, 100_000)
+    part(world, ticket, 100_000, 200_000)
+    assert world.reception.complete_parts(seen).committed_size == 200_000
+    assert not world.reception.has_arrived(ticket)
+    part(world, ticket, 200_000, 300_000, is_last=True)
     assert proved(world, ticket)
 
 

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
 import pytest
 
 from remora_server.core import ids
 from remora_server.core.errors import WriterFencedError
+from remora_server.core.model import OPEN_STATES, TicketState
 from remora_server.core.ports import BlobStore
 from remora_server.core.uploads import measure
 from remora_server.stores.blobs_gcs import GcsBlobs
+from remora_server.stores.database import Database
+from remora_server.stores.gcs_bucket import Bucket, ObjectExistsError
 from remora_server.stores.gcs_staged import BLOCK_BYTES
+from remora_server.stores.metadata import SqlMetadata
 from tests.stores.blob_contract import BlobContract, LandingContract
+from tests.stores.samples import Tenant
 
 
 class TestGcsBlobs(BlobContract, LandingContract):
@@ -49,3 +55,38 @@ class TestFencing:
             older.sync()
         if end == "commit":
             assert [one.size_bytes for one in there.list_blobs()] == [len(data)]
+
+    @pytest.mark.parametrize("size", [100_000, 600_000])
+    def test_reading_back_what_is_a_blob_by_now(
+        self, blobs: GcsBlobs, there: GcsBlobs, database: Database, size: int
+    ) -> None:
+        """An older writer does not have it taken for something that is staged yet, which gc would remove."""
+        store, data = SqlMetadata(database), os.urandom(size)
+        acme = Tenant(store)
+        ticket = acme.ticket(state=TicketState.UPLOADING, writer_epoch=1)
+        store.add_ticket(ticket)
+        older = blobs.stage(ticket.id, 0, 1)
+        older.write(data)
+        older.sync()
+        store.update_ticket(replace(ticket, writer_epoch=2), if_state=OPEN_STATES, if_epoch=1)
+        later = there.stage(ticket.id, size, 2)
+        later.close()
+        location = there.commit(ticket.id, measure(data).checksums, size, 2)
+        done = replace(ticket, writer_epoch=2, state=TicketState.COMPLETED)
+        store.update_ticket(done, if_state=OPEN_STATES, if_epoch=2)
+        with pytest.raises(WriterFencedError):
+            older.read(0, size)
+        assert not list(there.list_staged())
+        assert [one.location for one in there.list_blobs()] == [location]
+
+    def test_two_find_what_a_form_sent(self, blobs: GcsBlobs, bucket: Bucket) -> None:
+        """The second to move it, or to describe it, finds that it has gone, which is no failure."""
+        name = ids.new_id(ids.TICKET)
+        sent = bucket.insert(blobs.form_key(name), b"abc")
+        moved = bucket.move(sent, blobs.key(name))
+        with pytest.raises(ObjectExistsError):
+            bucket.move(sent, blobs.key(name))
+        assert bucket.neutralise(moved)
+        bucket.delete(moved.name, moved.generation)
+        assert not bucket.neutralise(moved)
+        assert blobs.arrived(name) is None

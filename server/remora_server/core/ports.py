@@ -557,7 +557,10 @@ class Sessions(Protocol):
         ...
 
     def keep_session(self, changed: Session) -> bool:
-        """Keep a session, unless one of a higher epoch is kept; tell whether it did."""
+        """Keep a session, unless its ticket has ended or a higher epoch, or one of a higher epoch is kept; tell so.
+
+        A late writer would otherwise bring back the row of an upload that is over, which says that a blob is staged.
+        """
         ...
 
     def delete_session(self, name: str) -> None:

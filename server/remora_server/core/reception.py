@@ -66,19 +66,26 @@ class Reception:
         if committed != receiving.next_offset:
             receiving.raise_if_broken()
             raise errors.StorageUnavailableError
-        if is_last:
-            self.complete_parts(receiving.ticket)
+        if is_last and not self.has_arrived(receiving.ticket):
+            self._arrive(receiving.ticket, Checksums(receiving.ticket.committed_crc32c), committed)
         return receiving.ticket
 
-    def complete_parts(self, ticket: Ticket) -> None:
-        """Turn parts that are all there into the object; repeating it is harmless."""
-        if self._blobs.arrived(ticket.id) is not None:
-            return
-        if ticket.state is TicketState.UPLOADING:
-            self._arrive(ticket, Checksums(ticket.committed_crc32c), ticket.committed_size)
-        else:
+    def complete_parts(self, ticket: Ticket) -> Ticket:
+        """Turn parts that are all there into the object, unless more have come by now; repeating it is harmless."""
+        if self.has_arrived(ticket):
+            return ticket
+        if ticket.state is not TicketState.UPLOADING:
             # No part has come, since there are no bytes at all.
-            self.land(self.begin(ticket, whole=True))
+            receiving = self.begin(ticket, whole=True)
+            self.land(receiving)
+            return receiving.ticket
+        # Opened anew: whoever still sends, here or elsewhere, would otherwise write on into what has arrived.
+        receiving = self.begin(ticket, whole=False)
+        return self.leave(receiving, is_last=receiving.next_offset == ticket.committed_size)
+
+    def has_arrived(self, ticket: Ticket) -> bool:
+        """Tell whether the object of a ticket is there."""
+        return self._blobs.arrived(ticket.id) is not None
 
     def cancel(self, ticket: Ticket) -> None:
         """End an upload."""
@@ -87,7 +94,7 @@ class Reception:
 
     def _require_awaited(self, ticket: Ticket) -> None:
         self._tickets.require_open(ticket)
-        if self._blobs.arrived(ticket.id) is not None:
+        if self.has_arrived(ticket):
             raise errors.UploadTicketClosedError(ticket.state.value, has_arrived=True)
 
     def _arrive(self, ticket: Ticket, checksums: Checksums, size_bytes: int) -> None:
@@ -106,7 +113,9 @@ class Reception:
             self._clear_if_ended(caller, ticket.id)
             raise
         except errors.QuotaExceededError:
-            self._blobs.discard(ticket.id, arrived=True)
+            # Room may have been freed meanwhile, and a file made of it.
+            if self._tickets.get(caller, ticket.id).state is not TicketState.COMPLETED:
+                self._blobs.discard(ticket.id, arrived=True)
             raise
 
     def _clear_if_ended(self, caller: Caller, ticket_id: str) -> None:

@@ -13,7 +13,11 @@ class Calls(Protocol):
     """Takes core calls off the event loop."""
 
     async def read(self, call: Callable[P, Result], *args: P.args, **kwargs: P.kwargs) -> Result:
-        """Run a core call that changes nothing."""
+        """Run a core call that changes nothing and reads no blob store: rows are read by few threads."""
+        ...
+
+    async def fetch(self, call: Callable[P, Result], *args: P.args, **kwargs: P.kwargs) -> Result:
+        """Run a core call that changes nothing and may ask the blob store, which may be slow to answer."""
         ...
 
     async def wait(self, call: Callable[P, Result], *args: P.args, **kwargs: P.kwargs) -> Result:

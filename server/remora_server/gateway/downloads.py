@@ -54,7 +54,7 @@ async def get(shelf: Shelf, scope: Scope, body: Body) -> Response:
     reader = permission.query["reader"]
     file = await shelf.calls.read(shelf.downloads.file_of_holder, permission.workspace_id, reader, permission.id)
     wants_inline = permission.query["disposition"] == dispositions.INLINE
-    kind = await shelf.calls.read(shelf.downloads.disposition, file, wants_inline=wants_inline)
+    kind = await shelf.calls.fetch(shelf.downloads.disposition, file, wants_inline=wants_inline)
     headers = headers_of(file, kind)
     etag = headers["ETag"]
     if _matches(body.headers.get("if-none-match"), etag):
@@ -79,7 +79,7 @@ async def get(shelf: Shelf, scope: Scope, body: Body) -> Response:
         reading = await shelf.calls.obtain(partial(_open, shelf.files, file, offset, length), Reading.close)
         held.callback(shelf.calls.behind, reading.close)
         # Before anything is said: of a file that fits into one piece every byte is proved by then.
-        first = (await shelf.calls.read(reading.next))[1] if length else b""
+        first = (await shelf.calls.fetch(reading.next))[1] if length else b""
         return _Stream(shelf, reading, first, Response(status_code=status, headers=headers), held.pop_all())
 
 
@@ -139,7 +139,7 @@ class _Stream(Response):
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         data = self._first
         while data:
-            ahead = asyncio.ensure_future(calls.read(reading.next))
+            ahead = asyncio.ensure_future(calls.fetch(reading.next))
             try:
                 for start in range(0, len(data), SEND_BYTES):
                     part = data[start : start + SEND_BYTES]

@@ -48,7 +48,7 @@ async def session(receipt: Receipt, scope: Scope, body: Body) -> Response:
     """Serve one request of a session."""
     method = "PUT" if scope["method"] == "DELETE" else scope["method"]
     permission = receipt.urls.check(method, scope["raw_path"], scope["query_string"])
-    ticket, is_there = await receipt.calls.read(receipt.reception.progress, permission.workspace_id, permission.id)
+    ticket, is_there = await receipt.calls.fetch(receipt.reception.progress, permission.workspace_id, permission.id)
     if scope["method"] == "DELETE":
         await receipt.calls.wait(receipt.reception.cancel, ticket)
         return Response(status_code=CLIENT_CLOSED_REQUEST)
@@ -61,8 +61,9 @@ async def session(receipt: Receipt, scope: Scope, body: Body) -> Response:
     require_sizes(part, ticket, receipt.reception.limits.max_file_bytes)
     if part.is_query:
         if ticket.committed_size in {part.total_bytes, ticket.spec.size_bytes}:
-            await receipt.calls.wait(receipt.reception.complete_parts, ticket)
-            return arrived(ticket)
+            ticket = await receipt.calls.wait(receipt.reception.complete_parts, ticket)
+            if await receipt.calls.fetch(receipt.reception.has_arrived, ticket):
+                return arrived(ticket)
         return incomplete(body, ticket.committed_size)
     if part.first != ticket.committed_size:
         return refused(errors.OffsetMismatchError(ticket.committed_size), ticket.committed_size)

@@ -37,7 +37,7 @@ class Receipt:
 async def put(receipt: Receipt, scope: Scope, body: Body) -> Response:
     """Take the bytes of a ticket in one PUT."""
     permission = receipt.urls.check(scope["method"], scope["raw_path"], scope["query_string"])
-    ticket = await receipt.calls.read(receipt.reception.awaited, permission.workspace_id, permission.id)
+    ticket = await receipt.calls.fetch(receipt.reception.awaited, permission.workspace_id, permission.id)
     require_plain(body)
     for name, value in put_headers(ticket):
         if body.headers.getlist(name) != [value]:
@@ -55,7 +55,7 @@ async def put(receipt: Receipt, scope: Scope, body: Body) -> Response:
 async def post(receipt: Receipt, scope: Scope, body: Body) -> Response:
     """Take the bytes of a ticket as the last field of a form."""
     permission = receipt.urls.check(scope["method"], scope["raw_path"], scope["query_string"])
-    ticket = await receipt.calls.read(receipt.reception.awaited, permission.workspace_id, permission.id)
+    ticket = await receipt.calls.fetch(receipt.reception.awaited, permission.workspace_id, permission.id)
     require_plain(body)
     form = Form(body.headers.get("content-type", ""), form_fields(ticket))
     if body.length is not None and body.length > receipt.reception.limits.max_file_bytes + OVERHEAD_BYTES:

@@ -122,9 +122,10 @@ class GcsBlobs:
         found = self._bucket.find(key) or self._from_form(name, key)
         if found is None:
             return None
-        if found.content_encoding or found.content_type != OCTETS:
-            # Whoever sent it chose these. An encoding would have it unpacked on the way out.
-            self._bucket.neutralise(found)
+        is_plain = not found.content_encoding and found.content_type == OCTETS
+        # Whoever sent it chose these. An encoding would have it unpacked on the way out.
+        if not is_plain and not self._bucket.neutralise(found):
+            return None
         return _stored(name, found)
 
     def put(self, name: str, data: bytes) -> str:

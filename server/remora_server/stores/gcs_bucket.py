@@ -8,6 +8,7 @@ import logging
 import os
 from base64 import b64decode
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -248,7 +249,10 @@ class Bucket:
         self._asking.ask(f"removing {name}", attempt)
 
     def move(self, found: Found, target: str) -> Found:
-        """Give a generation of an object another name, unless that is taken; raise ObjectExistsError then."""
+        """Give a generation of an object another name; raise ObjectExistsError if that is taken, or this is gone.
+
+        What is gone was moved by somebody else, who may have ended with it by now.
+        """
         source = self._bucket.blob(found.name, generation=found.generation)
         made = self._bucket.blob(target)
 
@@ -262,16 +266,25 @@ class Bucket:
                     return _found(made)
 
         moved = self._asking.ask(
-            f"moving to {target}", attempt, told_as={exceptions.PreconditionFailed: ObjectExistsError}
+            f"moving to {target}",
+            attempt,
+            told_as={exceptions.PreconditionFailed: ObjectExistsError, exceptions.NotFound: ObjectExistsError},
         )
         self.delete(found.name, found.generation)
         return moved
 
-    def neutralise(self, found: Found) -> None:
-        """Take type and encoding, which its uploader chose, off an object; its bytes stay as they are."""
+    def neutralise(self, found: Found) -> bool:
+        """Take type and encoding, which its uploader chose, off an object; its bytes stay as they are. False: gone."""
         blob = self._bucket.blob(found.name, generation=found.generation)
         blob.content_type, blob.content_encoding = OCTETS, None
-        self._asking.ask(f"describing {found.name}", lambda: blob.patch(timeout=self._asking.timeout, retry=None))
+
+        def attempt() -> bool:
+            with suppress(exceptions.NotFound):
+                blob.patch(timeout=self._asking.timeout, retry=None)
+                return True
+            return False
+
+        return self._asking.ask(f"describing {found.name}", attempt)
 
     def objects(self, prefix: str) -> Iterator[Found]:
         """Walk over the objects whose names begin with `prefix`."""

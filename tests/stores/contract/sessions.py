@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from remora_server.core import ids
-from remora_server.core.ports import Changes, Session, Sessions, Stored
-from tests.stores.samples import NOW, at_once
+from remora_server.core.model import TicketState
+from remora_server.core.ports import Changes, MetadataStore, Session, Sessions, Stored
+from tests.stores.samples import NOW, Tenant, at_once
 
 
 def session(**fields: object) -> Session:
@@ -72,6 +74,22 @@ class SessionContract:
             sessions.keep_session(one)
         assert sessions.sealed_among([sealed.name, going_on.name, direct.name, "unknown"]) == {sealed.name}
         assert sessions.sealed_among([]) == set()
+
+    @pytest.mark.parametrize(
+        "over", [{"state": TicketState.COMPLETED}, {"state": TicketState.FAILED}, {"writer_epoch": 4}]
+    )
+    def test_sessions_of_an_upload_that_is_over(
+        self, sessions: Sessions, store: MetadataStore, acme: Tenant, over: dict[str, Any]
+    ) -> None:
+        """A late writer brings nothing back, though no row of a session says that it is late."""
+        ticket = acme.ticket(state=TicketState.UPLOADING, writer_epoch=3)
+        store.add_ticket(ticket)
+        late = session(name=ticket.id)
+        assert sessions.keep_session(late)
+        sessions.delete_session(late.name)
+        assert store.update_ticket(replace(ticket, **over), if_state=(TicketState.UPLOADING,), if_epoch=3)
+        assert not sessions.keep_session(late)
+        assert sessions.session(late.name) is None
 
     def test_sessions_at_once(self, sessions: Sessions, changes: Changes) -> None:
         """Of 16 writers that begin one session at once the last one has it, however they come."""

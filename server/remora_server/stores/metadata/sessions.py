@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 import peewee
 
+from remora_server.core.model import OPEN_STATES
 from remora_server.core.ports import Session, Stored
 from remora_server.stores.kept import Kept, Query, Slot, kept
 from remora_server.stores.metadata.rows import Rows, portions
-from remora_server.stores.tables import EMPTY, UploadSessions
+from remora_server.stores.tables import EMPTY, Tickets, UploadSessions
 
 MUTABLE = (
     UploadSessions.url,
@@ -40,6 +41,13 @@ KEEP = Kept(_keep, len(SESSION))
 
 
 @kept
+def _overtaken(name: Slot, epoch: Slot) -> Query:
+    """Return what shows that a writer comes too late: its session may be gone, with what it had told of itself."""
+    has_ended = Tickets.state.not_in([state.value for state in OPEN_STATES])
+    return Tickets.select(Tickets.id).where(Tickets.id == name, has_ended | (Tickets.writer_epoch > epoch))
+
+
+@kept
 def _delete(name: Slot) -> Query:
     return UploadSessions.delete().where(UploadSessions.name == name)
 
@@ -57,7 +65,9 @@ class SessionRows(Rows):
         return Session(name, url, epoch, bool(is_direct), sent_bytes, tail, location, create_time, update_time)
 
     def keep_session(self, changed: Session) -> bool:
-        """Keep a session, unless one of a higher epoch is kept; tell whether it did."""
+        """Keep a session, unless its ticket has ended or a higher epoch, or one of a higher epoch is kept; tell so."""
+        if self._db.row(_overtaken, changed.name, changed.epoch) is not None:
+            return False
         return self._db.change(KEEP, *_values(changed)) > 0
 
     def delete_session(self, name: str) -> None:
