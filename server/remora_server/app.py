@@ -46,7 +46,7 @@ from remora_server.core.subjects import Subjects
 from remora_server.core.sweep import Sweep
 from remora_server.core.tenants import Tenants
 from remora_server.core.threads import Threads
-from remora_server.core.tickets import Tickets
+from remora_server.core.tickets import MAX_AGE, Tickets
 from remora_server.core.uploads import Limits, Pools, Uploads
 from remora_server.gateway.app import Bounds, Gateway, bind
 from remora_server.gateway.app import Rules as GatewayRules
@@ -472,6 +472,7 @@ def _rules(config: Config, stores: Stores, pools: Pools, urls: SignedUrls) -> Ru
     )
     intake = Intake(metadata, files, attachments, clock, mode)
     transfers: DirectTransfers = stores.transfers or urls
+    lifetime = int(config.ticket_ttl_seconds * SECOND)
     tickets = Tickets(
         metadata,
         quota,
@@ -480,9 +481,9 @@ def _rules(config: Config, stores: Stores, pools: Pools, urls: SignedUrls) -> Ru
         activity,
         pages,
         clock,
-        lifetime=int(config.ticket_ttl_seconds * SECOND),
+        # Nobody hears of the parts that go by: what they can't prolong lasts as long as may be from the beginning.
+        lifetimes=dict.fromkeys((STREAMED, *transfers.transports), lifetime) | dict.fromkeys(transfers.unseen, MAX_AGE),
         max_file_bytes=config.max_file_bytes,
-        transports=(STREAMED, *transfers.transports),
     )
     uploads = Uploads(tickets, intake, subjects, blobs, changes, pools, Limits(config.max_file_bytes))
     return Rules(

@@ -20,6 +20,7 @@ class Told:
     """Direct transfers that write down what they were asked for."""
 
     transports: tuple[str, ...] = ()
+    unseen: tuple[str, ...] = ()
     asked: list[tuple[str, str, int]] = field(default_factory=list)
 
     def offer_upload(self, ticket: Ticket) -> HttpUpload:

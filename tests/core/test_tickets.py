@@ -126,6 +126,20 @@ def test_two_that_open_at_once(world: World) -> None:
     assert not world.do(world.store.update_ticket, lost, if_state=(TicketState.PENDING,), if_epoch=0)
 
 
+def test_lifetimes(world: World) -> None:
+    """A ticket lives as long as its transport says, and never longer than a week."""
+    lifetimes = {"GRPC": DAY, "HTTP_PUT": 30 * DAY}
+    tickets = Tickets(
+        world.store, world.quota, world.intake, world.subjects, world.log, world.pages, world.clock,
+        lifetimes=lifetimes, max_file_bytes=100,
+    )  # fmt: skip
+    for transport, days in (("GRPC", 1), ("HTTP_PUT", 7)):
+        request = Request("acme", FileSpec(f"{transport}.txt"), transport)
+        ticket = world.do(tickets.issue, world.jo, request).ticket
+        assert ticket is not None
+        assert ticket.expire_time - ticket.create_time == days * DAY
+
+
 def test_another_server_that_is_faster(world: World) -> None:
     """Whoever finds that the ticket has moved on meanwhile is fenced, whatever it wanted to do (D20)."""
 
@@ -139,7 +153,7 @@ def test_another_server_that_is_faster(world: World) -> None:
     ticket = ticket_of(world)
     late = Tickets(
         Overtaken(world.database), world.quota, world.intake, world.subjects, world.log, world.pages, world.clock,
-        lifetime=DAY, max_file_bytes=100,
+        lifetimes={"GRPC": DAY}, max_file_bytes=100,
     )  # fmt: skip
     location = world.blobs.put(ticket.id, DATA)
     for call in (

@@ -107,9 +107,8 @@ class World:
             self.log,
             self.pages,
             clock,
-            lifetime=DAY,
+            lifetimes={"GRPC": DAY, "HTTP_PUT": DAY},
             max_file_bytes=limits.max_file_bytes,
-            transports=("GRPC", "HTTP_PUT"),
         )
         self.uploads = Uploads(self.tickets, self.intake, self.subjects, self.blobs, self.changes, self.pools, limits)
         self.arrivals = Arrivals(self.tickets, self.uploads, self.blobs, self.changes)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from typing import Any
 
+import httpx
 import pytest
+from google.auth.credentials import AnonymousCredentials
 
 from remora_server.core import ids
 from remora_server.core.errors import WriterFencedError
@@ -16,7 +19,9 @@ from remora_server.stores.blobs_gcs import GcsBlobs
 from remora_server.stores.database import Database
 from remora_server.stores.gcs_bucket import Bucket, ObjectExistsError
 from remora_server.stores.gcs_staged import BLOCK_BYTES
+from remora_server.stores.gcs_transfers import GcsTransfers
 from remora_server.stores.metadata import SqlMetadata
+from tests.core.world import SetClock
 from tests.stores.blob_contract import BlobContract, LandingContract
 from tests.stores.samples import Tenant
 
@@ -90,3 +95,24 @@ class TestFencing:
         bucket.delete(moved.name, moved.generation)
         assert not bucket.neutralise(moved)
         assert blobs.arrived(name) is None
+
+
+class TestSessionsOfOthers:
+    """Sessions that clients send to themselves."""
+
+    def test_one_that_has_ended(self, blobs: GcsBlobs, bucket: Bucket, database: Database) -> None:
+        """Whoever looks at its ticket again finds one that goes on, the same as long as that one does."""
+        store = SqlMetadata(database)
+        ticket = Tenant(store).ticket(transport="HTTP_RESUMABLE")
+        store.add_ticket(ticket)
+        nobody: Any = AnonymousCredentials()  # A session needs no signature.
+        transfers = GcsTransfers(bucket, blobs, nobody, SetClock(), max_file_bytes=BLOCK_BYTES)
+        first = transfers.offer_upload(ticket)
+        assert transfers.offer_upload(ticket).url == first.url
+        assert httpx.delete(first.url).status_code == 499
+        second = transfers.offer_upload(ticket)
+        assert second.url != first.url
+        assert httpx.put(second.url, content=b"abc").status_code == 200
+        arrived = blobs.arrived(ticket.id)
+        assert arrived is not None
+        assert arrived.size_bytes == 3

@@ -629,6 +629,11 @@ class DirectTransfers(Protocol):
         """Which transports of `Transport`, without prefix, uploads may take."""
         ...
 
+    @property
+    def unseen(self) -> Sequence[str]:
+        """Those of them whose parts come one by one, and by no server of ours."""
+        ...
+
     def offer_upload(self, ticket: Ticket) -> HttpUpload:
         """Say how to send the bytes of an open ticket; repeating it is harmless, and each answer works."""
         ...

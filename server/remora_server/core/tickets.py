@@ -75,10 +75,10 @@ class Tickets:
         pages: Pages,
         clock: Clock,
         *,
-        lifetime: Micros,
+        lifetimes: Mapping[str, Micros],
         max_file_bytes: int,
-        transports: Sequence[str] = (STREAMED,),
     ) -> None:
+        """Make the rules; `lifetimes` are those of tickets after the last byte, by the transports that there are."""
         self._store = store
         self._quota = quota
         self._intake = intake
@@ -86,9 +86,8 @@ class Tickets:
         self._log = log
         self._pages = pages
         self._clock = clock
-        self._lifetime = lifetime
+        self._lifetimes = lifetimes
         self._max_file_bytes = max_file_bytes
-        self._transports = transports
 
     def issue(self, caller: Caller, request: Request) -> Issued:
         """Hand out a ticket, or the existing file where the dedup rule finds one."""
@@ -119,7 +118,7 @@ class Tickets:
             error_message="",
             creator=caller.actor,
             create_time=now,
-            expire_time=now + min(self._lifetime, MAX_AGE),
+            expire_time=now + min(self._lifetimes[request.transport], MAX_AGE),
         )
         self._store.add_ticket(ticket)
         ticket = self._claim_room(ticket)
@@ -132,7 +131,7 @@ class Tickets:
         check = fields.Check("spec.")
         check.file_spec(request.spec)
         check.done()
-        if request.transport not in self._transports:
+        if request.transport not in self._lifetimes:
             raise errors.TransportUnavailableError(request.transport)
         if request.spec.size_bytes is not None and request.spec.size_bytes > self._max_file_bytes:
             raise errors.FileTooLargeError(self._max_file_bytes)
@@ -231,7 +230,7 @@ class Tickets:
             committed_crc32c=committed_crc32c,
             append_offset=append_offset,
             append_crc32c=append_crc32c,
-            expire_time=min(ticket.create_time + MAX_AGE, now + self._lifetime),
+            expire_time=min(ticket.create_time + MAX_AGE, now + self._lifetimes[ticket.transport]),
         )
         if not self._store.update_ticket(moved, if_state=(TicketState.UPLOADING,), if_epoch=ticket.writer_epoch):
             raise errors.WriterFencedError(ticket.writer_epoch + 1)

@@ -41,6 +41,7 @@ class SignedUrls:
     """Makes and checks the URLs of this server. An implementation of `DirectTransfers`."""
 
     transports: Sequence[str] = ("HTTP_PUT", "HTTP_POST_FORM", "HTTP_RESUMABLE")
+    unseen: Sequence[str] = ()
 
     def __init__(self, base_url: str, signing_key: bytes, clock: Clock) -> None:
         self._base_url = base_url

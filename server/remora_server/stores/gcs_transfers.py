@@ -26,7 +26,7 @@ from remora_server.core.model import Blob, Caller, File, HttpDownload, HttpUploa
 from remora_server.core.ports import Clock
 from remora_server.core.values import replace
 from remora_server.stores.blobs_gcs import GcsBlobs
-from remora_server.stores.gcs_bucket import OCTETS, Bucket, ObjectExistsError
+from remora_server.stores.gcs_bucket import OCTETS, Bucket, ObjectExistsError, SessionGoneError
 from remora_server.stores.gcs_staged import BLOCK_BYTES
 
 Result = TypeVar("Result")
@@ -42,6 +42,7 @@ class GcsTransfers:
     """Signs for a bucket. An implementation of `DirectTransfers`."""
 
     transports: Sequence[str] = ("HTTP_PUT", "HTTP_POST_FORM", "HTTP_RESUMABLE")
+    unseen: Sequence[str] = ("HTTP_RESUMABLE",)
 
     def __init__(
         self,
@@ -114,10 +115,13 @@ class GcsTransfers:
         return HttpUpload("POST", url, (), (*policy["fields"].items(), ("file", "@file")), ends)
 
     def _session(self, ticket: Ticket) -> HttpUpload:
-        """Begin a session, once: its address is kept, and shown to whoever may see the ticket."""
+        """Begin a session, once: its address is kept, and shown to whoever may see the ticket.
+
+        Another one is begun when that has ended without an object, since its client gave it up or was away for a week.
+        """
         book = self._blobs.book
         session = book.find(ticket.id)
-        if session is None or not session.url:
+        if session is None or not self._goes_on(session.url):
             declared = ticket.spec.size_bytes
             try:
                 url = self._bucket.start(
@@ -132,6 +136,13 @@ class GcsTransfers:
             session = book.keep(replace(book.fresh(ticket.id, ticket.writer_epoch), url=url, is_direct=True))
         # Cloud Storage keeps a session for a week, and a ticket lives no longer.
         return HttpUpload("PUT", session.url, (), (), self._end_of(ticket.expire_time), BLOCK_BYTES)
+
+    def _goes_on(self, url: str) -> bool:
+        try:
+            self._bucket.progress(url)
+        except SessionGoneError:
+            return False
+        return True
 
     def _range(self, ticket: Ticket) -> tuple[int, int]:
         declared = ticket.spec.size_bytes
