@@ -75,6 +75,7 @@ class Bucket:
         self.client = client
         self.transport = transport
         self._bucket = client.bucket(name)
+        self.answer_seconds = patience.answer_seconds
         self._asking = Asking(patience)
         self.endpoint = str(client.api_endpoint)
         self._uploads = f"{client.api_endpoint}/upload/storage/v1/b/{quote(name)}/o"

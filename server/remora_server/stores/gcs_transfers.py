@@ -11,6 +11,7 @@ import datetime as dt
 import logging
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, TypeVar
 from urllib.parse import quote
 
@@ -176,9 +177,10 @@ def find_signer(bucket: Bucket) -> auth_credentials.Signing | None:
     credentials = bucket.transport.credentials
     if isinstance(credentials, auth_credentials.Signing):
         return credentials
-    if not hasattr(credentials, "service_account_email"):
+    if not getattr(credentials, "service_account_email", None):
         return None  # A person's, who can't sign.
-    return IamSigner(credentials, google.auth.transport.requests.Request())
+    request = google.auth.transport.requests.Request()
+    return IamSigner(credentials, partial(request, timeout=bucket.answer_seconds))
 
 
 class IamSigner(auth_credentials.Signing):
