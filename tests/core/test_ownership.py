@@ -39,6 +39,40 @@ def test_contents_that_nobody_knows(bare: World) -> None:
     assert bare.blobs.owner() == ""
 
 
+def test_an_empty_one_where_contents_should_be(bare: World) -> None:
+    """A database whose blobs lie elsewhere takes no empty store, as of a volume that is not mounted, and says how to.
+
+    Small contents lie in the database, so they are not missed.
+    """
+    bare.upload(bare.jo, b"inline")
+    require_own(bare.store, MemoryBlobs())
+    take(bare, b"x" * 100)
+    empty = MemoryBlobs()
+    for claiming in (True, False):
+        with pytest.raises(ForeignBlobsError, match="is empty") as refused:
+            require_own(bare.store, empty, claiming=claiming)
+        assert bare.store.store_id() in str(refused.value)
+    assert empty.owner() == ""
+    # What the message tells an operator to do who has nothing to restore.
+    empty.claim(bare.store.store_id())
+    require_own(bare.store, empty)
+
+
+def test_whoever_only_looks_leaves_no_marker(bare: World) -> None:
+    """A check and a dry run change nothing, but refuse what they would refuse anyway; a sweep is in its own."""
+    take(bare, b"x" * 100)
+    require_own(bare.store, bare.blobs, claiming=False)
+    assert bare.check.run().clean
+    bare.sweep.sweep(0, dry_run=True)
+    assert bare.blobs.owner() == ""
+    bare.sweep.sweep(0)
+    assert bare.blobs.owner() == bare.store.store_id()
+    stranger = MemoryBlobs()
+    stranger.put(ids.new_id(ids.BLOB), b"theirs")
+    with pytest.raises(ForeignBlobsError, match="knows nothing of"):
+        require_own(bare.store, stranger, claiming=False)
+
+
 def test_staged_bytes_that_nobody_knows(bare: World) -> None:
     """Nor does it take over what is on its way in."""
     bare.blobs.stage(ids.new_id(ids.TICKET), 0).write(b"theirs")

@@ -144,7 +144,7 @@ def test_a_missing_database(tmp_path: Path, other: Path) -> None:
 
 @only_disk
 def test_a_marker_that_was_lost_comes_back(start_server: Start) -> None:
-    """Blobs that were restored without it are recognised by the rows that name them."""
+    """Blobs that were restored without it are recognised by the rows that name them; who only looks leaves none."""
     server = start_server()
     api = server.api()
     file = upload(api, os.urandom(40 * KIB)).file
@@ -152,8 +152,40 @@ def test_a_marker_that_was_lost_comes_back(start_server: Start) -> None:
     before = marker.read_text()
     marker.unlink()
     assert server.report("fsck")["clean"]
+    server.command("gc", "--dry-run")
+    assert not marker.exists()
+    server.command("gc")
     assert marker.read_text() == before
     assert len(read(api, file.id)) == 40 * KIB
+
+
+@only_disk
+def test_a_volume_that_is_not_mounted(start_server: Start) -> None:
+    """Where the blobs should be is an empty directory: nothing serves, sweeps or checks it, or marks it as its own.
+
+    The message gives the text of the marker by which an operator goes on without them.
+    """
+    server = start_server()
+    api = server.api()
+    lost = upload(api, os.urandom(40 * KIB)).file.id
+    server.stop()
+    blobs = server.data / "blobs"
+    away = blobs.rename(server.data / "away")
+    said = ""
+    for command in (*COMMANDS, ["serve", "--workers", "2", "--grpc-port", "0"]):
+        done = server.command(*command, "--http-port", "0", check=False)
+        assert (done.returncode, done.stdout) == (1, "")
+        said = done.stderr
+        assert "is empty" in said
+        assert "mounted" in said
+        assert not [path for path in blobs.rglob("*") if path.is_file()]
+    identity = (away / "store-id").read_text()
+    assert identity.strip() in said
+    (blobs / "store-id").write_text(identity)
+    server.start()
+    assert len(read(server.api(), upload(server.api(), b"y" * 40 * KIB).file.id)) == 40 * KIB
+    (missing,) = server.report("fsck", check=False)["missing"]
+    assert [one["file_id"] for one in missing["files"]] == [lost]
 
 
 # Killed at any moment.

@@ -63,7 +63,7 @@ class Check:
 
         Raise ForeignBlobsError for a blob store that belongs to another database.
         """
-        ownership.require_own(self._store, self._blobs)
+        ownership.require_own(self._store, self._blobs, claiming=False)
         found = Checked()
         counts = self._store.counts()
         found.files = counts.get("files", 0)

@@ -498,6 +498,10 @@ class MetadataStore(Protocol):
         """Return those locations that a blob row names."""
         ...
 
+    def has_stored_blobs(self) -> bool:
+        """Tell whether any blob lies in the blob store."""
+        ...
+
     def open_tickets_among(self, ticket_ids: Sequence[str]) -> set[str]:
         """Return those tickets that are open."""
         ...

@@ -62,7 +62,7 @@ class Sweep:
         `told` hears often what was done so far; it may raise, which ends the sweep in order. Raise LeaseHeldError while
         another sweep runs, and ForeignBlobsError if the blob store belongs to another database.
         """
-        ownership.require_own(self._store, self._blobs)
+        ownership.require_own(self._store, self._blobs, claiming=not dry_run)
         done = Swept(dry_run, grace / 1_000_000)
         before = self._clock.now() - grace
 

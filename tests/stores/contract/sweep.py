@@ -118,6 +118,14 @@ class SweepContract:
         assert store.known_locations([]) == store.open_tickets_among([]) == set()
         assert store.known_locations([f"upl_{n}" for n in range(2000)]) == set()
 
+    def test_blobs_in_the_blob_store(self, store: MetadataStore, acme: Tenant) -> None:
+        """Small contents, which lie in the database, are none."""
+        assert not store.has_stored_blobs()
+        store.find_or_add_blob(acme.blob(b"small", location=""), b"small")
+        assert not store.has_stored_blobs()
+        store.find_or_add_blob(acme.blob(b"large"), None)
+        assert store.has_stored_blobs()
+
     def test_condemned(self, store: MetadataStore) -> None:
         """What was condemned stays so until it is forgotten; condemning it again changes nothing."""
         store.condemn(["blb_1", "blb_2"], NOW)

@@ -137,6 +137,10 @@ class Sweep(TicketRows):
             )
         return known
 
+    def has_stored_blobs(self) -> bool:
+        """Tell whether any blob lies in the blob store."""
+        return bool(self._db.select(Blobs.select(Blobs.location).where(Blobs.location > tables.EMPTY).limit(1)))
+
     def open_tickets_among(self, ticket_ids: Sequence[str]) -> set[str]:
         """Return those tickets that are open."""
         found: set[str] = set()
