@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 import pytest
 
 from remora_server.core import errors, ids, litter, sweep
 from remora_server.core.check import Check
 from remora_server.core.leases import LIFE, LeaseHeldError, Leases
-from remora_server.core.model import Blob, FileSpec, TicketState
+from remora_server.core.model import Blob, File, FileSpec, Ticket, TicketState
 from remora_server.core.ownership import ForeignBlobsError
 from remora_server.core.repeats import LIFETIME
 from remora_server.core.sweep import Swept
@@ -159,6 +160,77 @@ def test_a_sweep_that_was_killed(world: World) -> None:
     world.do(world.store.purge_files, world.clock.now(), 9)
     assert counted(world.sweep.sweep(DAY, dry_run=True)) == {"deleted_blobs": 1, "deleted_bytes": 100}
     assert counted(world.sweep.sweep(DAY)) == {"deleted_blobs": 1, "deleted_bytes": 100}
+
+
+def test_a_dry_run_changes_nothing(world: World) -> None:
+    """It only reads: it asks for no change, so that nobody waits for it, and rows and bytes stay."""
+
+    class Refusing:
+        """Where nothing may be written."""
+
+        def run(self, call: Callable[[], object]) -> NoReturn:
+            """Refuse."""
+            raise AssertionError(call)
+
+    taken = take(world, b"x" * 100)
+    world.do(world.deletion.delete_file, world.jo, taken.file.id)
+    store(world, ids.new_id(ids.BLOB), b"orphan")
+    world.clock.pass_by(2 * DAY)
+    before = world.store.counts(), names(world)
+    dry = sweep.Sweep(world.store, world.blobs, Refusing(), world.clock, world.leases).sweep(DAY, dry_run=True)
+    assert (dry.purged_files, dry.deleted_blobs, dry.orphan_blobs) == (1, 1, 1)
+    assert (world.store.counts(), names(world)) == before
+
+
+def test_a_dry_run_counts_what_a_sweep_removes(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of it, over several batches, and what falls free only by what goes before it."""
+    monkeypatch.setattr(sweep, "BATCH", 2)
+    monkeypatch.setattr(litter, "BATCH", 2)
+
+    def ticket(transport: str = "GRPC") -> Ticket:
+        issued = world.do(world.tickets.issue, world.jo, Request("acme", FileSpec("a"), transport=transport)).ticket
+        assert issued is not None
+        return issued
+
+    def again(data: bytes) -> File:
+        return world.do(world.intake.take, world.kim, FileSpec("b.bin"), measure(data), location="unused").file
+
+    subject = world.do(world.subjects.resolve, world.jo, issue(), register=True)
+    for number in range(5):
+        data = b"%d" % number * 100
+        gone, kept = take(world, data).file, take(world, b"kept" + data).file
+        for file in (gone, again(data), kept):  # The kept one has a second file on its blob.
+            world.do(world.deletion.delete_file, world.boss, file.id)
+        again(b"kept" + data)
+        world.upload(world.jo, b"in use %d" % number, attach_to=subject)
+        card = world.store.live_attachments_of_file(world.upload(world.jo, b"card %d" % number, attach_to=subject).id)
+        world.do(world.attachments.delete, world.jo, card[0].id)
+        cancelled, direct = ticket(), ticket("HTTP_PUT")
+        world.blobs.stage(cancelled.id, 0).write(b"cancelled")
+        store(world, direct.id, b"arrived")
+        for one in (cancelled, direct):
+            world.do(world.tickets.cancel, world.jo, one.id)
+        world.blobs.stage(ticket().id, 0).write(b"expires")
+        store(world, ids.new_id(ids.BLOB), b"orphan")
+        world.blobs.stage(ids.new_id(ids.TICKET), 0).write(b"stale")
+        world.do(world.repeats.once, world.jo, "M", f"0190a0a0-0000-7000-8000-00000000000{number}", b"", lambda: b"x")
+    for times in range(3):
+        world.clock.pass_by(DAY + HOUR)
+        dry = counted(world.sweep.sweep(DAY, dry_run=True))
+        assert counted(world.sweep.sweep(DAY)) == dry
+        assert bool(dry) == (times < 2)
+        if times == 0:
+            assert dry == {
+                "expired_tickets": 5,
+                "purged_attachments": 5,
+                "purged_files": 20,
+                "deleted_blobs": 10,
+                "deleted_bytes": 5 * (100 + 6 + 6),
+                "orphan_blobs": 5,
+                "stale_staged": 5,
+                "forgotten_repeats": 5,
+            }
+    assert world.store.counts()["tickets"] == 0
 
 
 def test_more_than_one_batch(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

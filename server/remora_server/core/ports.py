@@ -92,6 +92,19 @@ class Tally:
 
 
 @dataclass(frozen=True, slots=True)
+class Sweepable:
+    """How many rows of each kind a sweep would remove, or expire, and how large the blobs among them are."""
+
+    closed_tickets: int
+    due_tickets: int
+    attachments: int
+    files: int
+    blobs: int
+    blob_bytes: int
+    repeats: int
+
+
+@dataclass(frozen=True, slots=True)
 class AttachmentQuery:
     """Which attachments to list; empty fields don't restrict."""
 
@@ -464,6 +477,13 @@ class MetadataStore(Protocol):
 
     def delete_repeats(self, before: Micros) -> int:
         """Forget answers older than a time."""
+        ...
+
+    def count_sweepable(self, before: Micros, now: Micros, repeats_before: Micros) -> Sweepable:
+        """Count, without a lock, what the removals above would find one after the other.
+
+        Blobs that only such files name as would be purged count as unreferenced.
+        """
         ...
 
     def condemn(self, locations: Sequence[str], time: Micros) -> None:

@@ -8,7 +8,6 @@ before they go, so that an upload which has stored them, and only now comes to w
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 
 from remora_server.core import litter, ownership
 from remora_server.core.leases import Leases
@@ -40,10 +39,6 @@ class Swept:
     orphan_blobs: int = 0
     stale_staged: int = 0
     forgotten_repeats: int = 0
-
-
-class _UndoneError(Exception):
-    """Ends a change that was only tried out."""
 
 
 class Sweep:
@@ -113,25 +108,23 @@ class Sweep:
         self._changes.run(lambda: self._store.forget_condemned(now - CONDEMNED_FOR))
 
     def _pretend(self, before: Micros, done: Swept, beat: Beat) -> None:
-        """Do to the rows what a sweep would, count, and undo it: a blob falls free only by what goes before it."""
-
-        def purge() -> None:
-            done.purged_tickets = self._purge_ticket_rows(before)
-            done.expired_tickets = len(self._store.tickets_to_expire(self._clock.now(), EVERYTHING))
-            done.purged_attachments = self._store.purge_attachments(before, EVERYTHING)
-            done.purged_files = self._store.purge_files(before, EVERYTHING)
-            blobs = self._store.unreferenced_blobs(before, EVERYTHING)
-            done.deleted_blobs = len(blobs)
-            done.deleted_bytes = sum(blob.size_bytes for blob in blobs)
-            done.forgotten_repeats = self._store.delete_repeats(self._clock.now() - LIFETIME)
-            raise _UndoneError
-
-        with suppress(_UndoneError):
-            self._changes.run(purge)
+        """Count what a sweep would remove; it only reads, so nobody waits for it."""
+        now = self._clock.now()
+        rows = self._store.count_sweepable(before, now, now - LIFETIME)
+        done.purged_tickets, done.expired_tickets = rows.closed_tickets, rows.due_tickets
+        done.purged_attachments, done.purged_files = rows.attachments, rows.files
+        done.deleted_blobs, done.deleted_bytes = rows.blobs, rows.blob_bytes
+        done.forgotten_repeats = rows.repeats
+        # What is cleared with its ticket is no litter.
+        given_up = [one for one in self._store.tickets_to_clear(EVERYTHING) if one.state is not TicketState.COMPLETED]
+        staged = {ticket.id for ticket in given_up}
+        arrived = {ticket.id for ticket in given_up if ticket.is_direct}
         for stored in litter.orphans(self._store, self._blobs, before, beat):
-            done.orphan_blobs += 1
-            done.deleted_bytes += stored.size_bytes
-        done.stale_staged = sum(1 for _ in litter.stale(self._store, self._blobs, before, beat))
+            if stored.name not in arrived:
+                done.orphan_blobs += 1
+                done.deleted_bytes += stored.size_bytes
+        stale = litter.stale(self._store, self._blobs, before, beat)
+        done.stale_staged = sum(1 for one in stale if one.name not in staged)
 
     def _purge_tickets(self, before: Micros) -> int:
         return self._changes.run(lambda: self._purge_ticket_rows(before))

@@ -16,6 +16,8 @@ from remora_server.core.ports import (
     AttachmentQuery,
     Changes,
     MetadataStore,
+    Repeat,
+    Sweepable,
 )
 from tests.stores.samples import NOW, Tenant, at_once, subject
 
@@ -101,6 +103,50 @@ class SweepContract:
         assert store.inline_bytes(free.id) is None
         assert store.purge_files(NOW + 1, 9) == 1
         assert store.delete_blob_if_unreferenced(file.blob_id)
+
+    def test_counting_what_a_sweep_removes(self, store: MetadataStore, acme: Tenant) -> None:
+        """The counts are those of the removals after it, with blobs that only files hold which go themselves."""
+        assert store.count_sweepable(NOW, NOW, NOW) == Sweepable(0, 0, 0, 0, 0, 0, 0)
+        for ticket in (
+            acme.ticket(state=TicketState.FAILED, expire_time=NOW + 1, staged_removed=True),
+            acme.ticket(state=TicketState.FAILED, expire_time=NOW + 2, staged_removed=True),
+            acme.ticket(state=TicketState.FAILED, expire_time=NOW + 1),
+            *(acme.ticket(expire_time=NOW + 7) for _ in range(2)),
+            acme.ticket(expire_time=NOW + 8),
+        ):
+            store.add_ticket(ticket)
+        deleted: dict[str, Any] = {"delete_time": NOW, "state": FileState.DELETED}
+        detached: dict[str, Any] = {"detach_time": NOW, "was_attached": True}
+        for content in (b"1", b"22"):
+            acme.stored_file(store, content, **deleted)
+        for fields in (deleted, detached):  # Two files on a blob go, and the blob with them.
+            acme.stored_file(store, b"333", **fields)
+        for fields in (deleted, {}):
+            acme.stored_file(store, b"one of two stays", **fields)
+        acme.stored_file(store, b"deleted too late", delete_time=NOW + 2, state=FileState.DELETED)
+        acme.stored_file(store, b"detached too late", was_attached=True, detach_time=NOW + 2)
+        store.find_or_add_attachment(
+            acme.held(subject(1), acme.stored_file(store, b"4444", **detached), delete_time=NOW)
+        )
+        for number, time in ((2, None), (3, NOW + 9)):
+            held = acme.stored_file(store, b"held %d" % number, **detached)
+            store.find_or_add_attachment(acme.held(subject(number), held, delete_time=time))
+        acme.stored_file(store, b"in use")
+        store.find_or_add_blob(acme.blob(b"55555", location=""), b"55555")
+        young, _ = store.find_or_add_blob(acme.blob(b"young", create_time=NOW + 2), None)
+        store.add_file(acme.file(young, **deleted))
+        for number in range(4):
+            store.add_repeat(f"{number}", Repeat(b"", b"", NOW + number))
+
+        counted = store.count_sweepable(NOW + 2, NOW + 7, NOW + 3)
+        assert counted == Sweepable(1, 2, 1, 7, 5, 15, 3)
+        assert len(store.tickets_closed_before(NOW + 2, 99)) == counted.closed_tickets
+        assert len(store.tickets_to_expire(NOW + 7, 99)) == counted.due_tickets
+        assert store.purge_attachments(NOW + 2, 99) == counted.attachments
+        assert store.purge_files(NOW + 2, 99) == counted.files
+        free = store.unreferenced_blobs(NOW + 2, 99)
+        assert (len(free), sum(blob.size_bytes for blob in free)) == (counted.blobs, counted.blob_bytes)
+        assert store.delete_repeats(NOW + 3) == counted.repeats
 
     def test_walk_over_blobs(self, store: MetadataStore, acme: Tenant) -> None:
         """A check meets every blob once and learns which locations are known."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import peewee
 
 from remora_server.core.model import OPEN_STATES, Blob, Micros, Ticket, TicketState
+from remora_server.core.ports import Sweepable
 from remora_server.stores import tables
 from remora_server.stores.kept import Query, Slot, kept, kept_insert
 from remora_server.stores.metadata.blobs import BLOB, blob_from
@@ -50,6 +51,15 @@ def _is_unreferenced() -> peewee.ColumnBase:
     return test
 
 
+def _is_unreferenced_after_purge(gone_before: Micros) -> peewee.ColumnBase:
+    """Select blobs that no file names but such as would be purged."""
+    # Where a time is not set the test is neither true nor false, and NOT would leave it so.
+    stays = ~peewee.fn.COALESCE(_purgeable_files(gone_before), False)  # noqa: FBT003 - a value in SQL.
+    kept = Files.select(peewee.SQL("1")).where(Files.blob_id == Blobs.id, stays)
+    test: peewee.ColumnBase = ~peewee.fn.EXISTS(kept)
+    return test
+
+
 def _purgeable_files(gone_before: Micros) -> peewee.Expression:
     """Select files whose time is over, unless an attachment holds them that is live or may still be undeleted."""
     holds = Attachments.select(peewee.SQL("1")).where(
@@ -63,12 +73,20 @@ def _purgeable_files(gone_before: Micros) -> peewee.Expression:
     return test
 
 
+def _due_tickets(now: Micros) -> Sequence[peewee.ColumnBase]:
+    return Tickets.state.in_(OPEN), Tickets.expire_time <= now
+
+
+def _old_tickets(time: Micros) -> Sequence[peewee.ColumnBase]:
+    return Tickets.state.in_(CLOSED), Tickets.expire_time < time, Tickets.staged_removed
+
+
 class Sweep(TicketRows):
     """The broom."""
 
     def tickets_to_expire(self, now: Micros, limit: int, workspace_id: str = "") -> Sequence[Ticket]:
         """Return open tickets whose time is up, of one workspace or of all."""
-        query = Tickets.select(*TICKET).where(Tickets.state.in_(OPEN), Tickets.expire_time <= now)
+        query = Tickets.select(*TICKET).where(*_due_tickets(now))
         if workspace_id:
             query = query.where(Tickets.workspace_id == workspace_id)
         return self._tickets(query.limit(limit))
@@ -81,9 +99,7 @@ class Sweep(TicketRows):
 
     def tickets_closed_before(self, time: Micros, limit: int) -> Sequence[str]:
         """Return ids of cleared tickets that expired before `time`."""
-        query = Tickets.select(Tickets.id).where(
-            Tickets.state.in_(CLOSED), Tickets.expire_time < time, Tickets.staged_removed
-        )
+        query = Tickets.select(Tickets.id).where(*_old_tickets(time))
         return [row[0] for row in self._db.select(query.limit(limit))]
 
     def delete_tickets(self, ticket_ids: Sequence[str]) -> None:
@@ -109,6 +125,27 @@ class Sweep(TicketRows):
     def delete_blob_if_unreferenced(self, blob_id: str) -> bool:
         """Remove a blob's row unless a file names it by now."""
         return self._db.change(_delete_if_unreferenced, blob_id) > 0
+
+    def count_sweepable(self, before: Micros, now: Micros, repeats_before: Micros) -> Sweepable:
+        """Count, without a lock, what the removals above would find one after the other."""
+
+        def count(table: type[peewee.Model], *tests: peewee.ColumnBase) -> int:
+            return self._count(table.select(peewee.fn.COUNT(peewee.SQL("*"))).where(*tests))
+
+        free = Blobs.select(peewee.fn.COUNT(Blobs.id), peewee.fn.COALESCE(peewee.fn.SUM(Blobs.size_bytes), 0)).where(
+            Blobs.create_time < before, _is_unreferenced_after_purge(before)
+        )
+        # PostgreSQL sums whole numbers up to a decimal.
+        blobs, blob_bytes = map(int, self._db.select(free)[0])
+        return Sweepable(
+            closed_tickets=count(Tickets, *_old_tickets(before)),
+            due_tickets=count(Tickets, *_due_tickets(now)),
+            attachments=count(Attachments, Attachments.delete_time < before),
+            files=count(Files, _purgeable_files(before)),
+            blobs=blobs,
+            blob_bytes=blob_bytes,
+            repeats=count(tables.Repeats, tables.Repeats.create_time < repeats_before),
+        )
 
     def condemn(self, locations: Sequence[str], time: Micros) -> None:
         """Note that bytes which no row names are being removed, so that none names them later."""
