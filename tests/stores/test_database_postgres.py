@@ -375,6 +375,30 @@ def test_what_was_put_off_goes_with_a_call_that_fails(
     assert writer.run(lambda: store.charge(acme.id, 1, 0))
 
 
+# Durability
+
+
+@pytest.mark.parametrize("whose", ["DATABASE {database}", "ROLE CURRENT_USER IN DATABASE {database}"])
+@pytest.mark.parametrize(
+    ("setting", "used"),
+    [("off", "on"), ("local", "local"), ("remote_write", "remote_write"), ("remote_apply", "remote_apply")],
+)
+def test_commits_are_waited_for(url: str, opened: Callable[..., Postgres], whose: str, setting: str, used: str) -> None:
+    """Where the operator turned waiting for the log off, this server waits all the same; how far else, is theirs."""
+    name = psycopg.conninfo.conninfo_to_dict(url)["dbname"]
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(f"ALTER {whose.format(database=name)} SET synchronous_commit = {setting}")
+    assert ask(url, "SHOW synchronous_commit") == setting
+    database = opened(url)
+    show = peewee.SQL("current_setting('synchronous_commit')")
+    shown = tables.StoreInfo.select(show).limit(1)
+    assert database.select(shown) == [(used,)]  # On a connection of the pool.
+    database.begin()
+    assert database.select(shown) == [(used,)]
+    database.roll_back()
+    assert database.select(shown) == [(used,)]
+
+
 # Locks and time
 
 

@@ -50,6 +50,8 @@ NETWORK = {
     "client_encoding": "utf8",
 }
 SESSION = "SET default_transaction_isolation = 'read committed'; SET statement_timeout = '60s'; SET jit = off"
+# A role or a database may be set up to acknowledge commits that a crash would lose; whatever else is set, stays.
+DURABLE = "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
 WRITING = "SET statement_timeout = '30s'; SET idle_in_transaction_session_timeout = '4s'"
 LOCK_SECONDS = 5.0  # More than a stalled holder keeps it.
 BEGIN = f"BEGIN; SELECT pg_advisory_xact_lock({WRITE_LOCK})"
@@ -399,7 +401,7 @@ class Postgres(Database):
 
 
 def _configure(connection: PostgresConnection) -> None:
-    connection.command(SESSION)
+    connection.command(f"{SESSION}; {DURABLE}")
 
 
 def _without_nul(values: Sequence[object]) -> tuple[object, ...]:
