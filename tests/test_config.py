@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from remora_server import config
+from remora_server import __main__, app, config
 from remora_server.config import Config, ConfigError
 
 
@@ -254,3 +254,21 @@ def test_every_setting_explains_itself(capsys: pytest.CaptureFixture[str]) -> No
         assert "--" + row.name.removeprefix("REMORA_").lower().replace("_", "-") in text
         assert f"({row.name})" in text
         assert row.help
+
+
+@pytest.mark.parametrize(
+    ("environ", "stores"),
+    [
+        ({}, "remora-data/remora.db + remora-data/blobs"),
+        ({"REMORA_DATA": "/srv/r", "REMORA_BLOBS": "file:///mnt/a%20b"}, "/srv/r/remora.db + /mnt/a b"),
+        ({"REMORA_BLOBS": "gs://bucket/some/prefix"}, "remora-data/remora.db + gs://bucket/some/prefix"),
+        (
+            {"REMORA_DATABASE_URL": "postgresql://me:secret@host/db", "REMORA_BLOBS": "gs://bucket"},
+            "postgresql://me:***@host/db + gs://bucket",
+        ),
+    ],
+)
+def test_the_banner_names_the_stores(environ: Mapping[str, str], stores: str) -> None:
+    """A server that starts says where it keeps rows and contents, without passwords."""
+    banner = __main__._banner(load(environ), app.Ready("127.0.0.1:7460", "http://127.0.0.1:8460", None))
+    assert [line for line in banner.splitlines() if "stores" in line] == [f"│ stores    {stores}"]

@@ -316,7 +316,7 @@ def _banner(settings: Config, ready: app.Ready) -> str:
         f"│ gRPC      {ready.grpc}      {'TLS, ' if settings.tls_cert else ''}reflection, health",
         f"│ HTTP      {ready.http}      signed uploads and downloads, /healthz",
         f"│ limits    file {shown} · chunk 1 MiB (max 2 MiB) · ticket {hours:g} h",
-        f"│ stores    {settings.database_name} + {settings.blobs_path}",
+        f"│ stores    {settings.database_name} + {settings.blobs_name}",
         f"└ try       {_try(settings, ready)}" if ready.seeded else "└ ready",
     ]
     return "\n".join(lines)

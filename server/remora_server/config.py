@@ -230,6 +230,11 @@ class Config:
         return Path(unquote(path)) if path != self.blobs else self.data / "blobs"
 
     @property
+    def blobs_name(self) -> str:
+        """Name the blob store to people: the URL of the bucket, or the path of the directory."""
+        return _masked(self.blobs) if self.bucket else str(self.blobs_path)
+
+    @property
     def bucket(self) -> tuple[str, str] | None:
         """Name the bucket of Cloud Storage and the prefix in it; None where a directory keeps the contents."""
         if not self.blobs.startswith("gs://"):
