@@ -13,6 +13,7 @@ from remora_server.core import ids
 from remora_server.core.errors import StorageUnavailableError, StoredContentCorruptError, WriterFencedError
 from remora_server.core.ports import Changes
 from remora_server.core.uploads import measure
+from remora_server.core.values import replace
 from remora_server.stores.blobs_gcs import GcsBlobs
 from remora_server.stores.database import Database
 from remora_server.stores.gcs_bucket import Bucket, Found, open_bucket
@@ -309,18 +310,43 @@ def test_a_session_that_lost_what_it_confirmed(
 
 
 @sizes
-@pytest.mark.parametrize("wrong", ["bytes", "size"])
+@pytest.mark.parametrize("wrong", ["bytes", "size", "md5"])
 def test_what_is_stored_is_compared(gcs: RunningGcs, blobs: GcsBlobs, size: int, wrong: str) -> None:
     """P19: an object that is not what was received is no blob, and does not stay."""
     upload = Upload(os.urandom(size))
     staged = blobs.stage(upload.name, 0)
-    staged.write(upload.data if wrong == "size" else os.urandom(size))
+    staged.write(os.urandom(size) if wrong == "bytes" else upload.data)
     staged.sync()
     staged.close()
-    content = measure(upload.data)
+    content = replace(measure(upload.data).checksums, md5=bytes(16) if wrong == "md5" else b"")
     with pytest.raises(StoredContentCorruptError):
-        blobs.commit(upload.name, content.checksums, size + (wrong == "size"))
+        blobs.commit(upload.name, content, size + (wrong == "size"))
     assert stored(gcs, upload.name) is None
+
+
+@sizes
+def test_nothing_is_replaced(gcs: RunningGcs, bucket: Bucket, blobs: GcsBlobs, size: int) -> None:
+    """P19: what lies under a name when an upload is finished stays; it is none of ours, so the upload fails."""
+    upload, other = Upload(os.urandom(size)), os.urandom(size)
+    staged = blobs.stage(upload.name, 0)
+    staged.write(upload.data)
+    staged.sync()
+    bucket.client.bucket(bucket.name).blob(blobs.key(upload.name)).upload_from_string(other)
+    with pytest.raises(StoredContentCorruptError):
+        blobs.commit(upload.name, measure(upload.data).checksums, size)
+    assert stored(gcs, upload.name) == other
+
+
+def test_a_commit_again_is_compared_too(gcs: RunningGcs, blobs: GcsBlobs) -> None:
+    """P19: repeating a commit is harmless, and with another size or other bytes refused; the blob stays."""
+    upload = Upload(os.urandom(MIB))
+    location = upload.run(blobs)
+    content = measure(upload.data).checksums
+    assert blobs.commit(upload.name, content, MIB) == location
+    for checksums, size in ((content, MIB + 1), (measure(b"other").checksums, MIB)):
+        with pytest.raises(StoredContentCorruptError):
+            blobs.commit(upload.name, checksums, size)
+    assert stored(gcs, upload.name) == upload.data
 
 
 def test_a_later_writer_keeps_its_session(blobs: GcsBlobs, there: GcsBlobs) -> None:

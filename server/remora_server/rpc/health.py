@@ -24,6 +24,7 @@ class _Watch:
         self._context = context
         self._draining = draining
         self.last: int = SERVING
+        self.is_over = False
 
     async def write(self, answer: health_pb2.HealthCheckResponse) -> None:
         """Send an answer; end the watch if nothing else can follow."""
@@ -55,7 +56,7 @@ class Health(health.aio.HealthServicer):
 
         def end() -> None:
             if watch.last != SERVING:  # Otherwise it is about to hear of the end.
-                watching.cancel()
+                watch.is_over = watching.cancel()
 
         self._draining.join(end)
         try:
@@ -63,7 +64,7 @@ class Health(health.aio.HealthServicer):
         except _WatchOverError:
             pass
         except asyncio.CancelledError:
-            if not self._draining.started:
+            if not watch.is_over:
                 raise
         finally:
             self._draining.leave(end)
