@@ -117,9 +117,10 @@ def _gc(settings: Config, options: argparse.Namespace) -> int:
         options,
         report,
         f"{would} {removed} blobs ({swept.deleted_bytes} bytes), {swept.purged_files} files and "
-        f"{swept.purged_attachments} attachments for good; {swept.expired_tickets} tickets expired",
+        f"{swept.purged_attachments} attachments for good; {swept.expired_tickets} tickets expired"
+        f"{f'; {swept.failed} removals failed, see the log' if swept.failed else ''}",
     )
-    return DONE
+    return REFUSED if swept.failed else DONE
 
 
 def _fsck(settings: Config, options: argparse.Namespace) -> int:

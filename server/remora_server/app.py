@@ -185,7 +185,11 @@ def _blobs(
 
 def sweep_of(stores: Stores) -> Sweep:
     """Return what `gc` runs."""
-    return Sweep(stores.metadata, stores.blobs, stores.writer, stores.clock, leases_of(stores))
+
+    def refused(name: str, problem: Exception) -> None:
+        log.warning("%s could not be removed (%r)", name, problem)
+
+    return Sweep(stores.metadata, stores.blobs, stores.writer, stores.clock, leases_of(stores), refused)
 
 
 def check_of(stores: Stores) -> Check:

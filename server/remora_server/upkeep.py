@@ -73,7 +73,8 @@ class Upkeep:
             log.exception("a sweep failed")
         else:
             removed = {name: count for name, count in asdict(swept).items() if count and name != "grace_seconds"}
-            log.log(logging.INFO if removed else logging.DEBUG, "swept: %s", removed)
+            level = logging.WARNING if swept.failed else logging.INFO if removed else logging.DEBUG
+            log.log(level, "swept: %s", removed)
 
     def _told(self, _done: Swept) -> None:
         if self._stopping.is_set():

@@ -17,6 +17,7 @@ from remora_server.core.repeats import LIFETIME
 from remora_server.core.sweep import Swept
 from remora_server.core.tickets import Request
 from remora_server.core.uploads import measure
+from remora_server.stores.blobs_memory import MemoryBlobs
 from remora_server.stores.metadata import SqlMetadata
 from tests.core.stored import blob_of, names, store, take
 from tests.core.world import DAY, HOUR, World, issue
@@ -165,7 +166,7 @@ def test_a_sweep_that_was_killed(world: World) -> None:
 def test_a_dry_run_changes_nothing(world: World) -> None:
     """It only reads: it asks for no change, so that nobody waits for it, and rows and bytes stay."""
 
-    class Refusing:
+    class ReadOnly:
         """Where nothing may be written."""
 
         def run(self, call: Callable[[], object]) -> NoReturn:
@@ -177,7 +178,7 @@ def test_a_dry_run_changes_nothing(world: World) -> None:
     store(world, ids.new_id(ids.BLOB), b"orphan")
     world.clock.pass_by(2 * DAY)
     before = world.store.counts(), names(world)
-    dry = sweep.Sweep(world.store, world.blobs, Refusing(), world.clock, world.leases).sweep(DAY, dry_run=True)
+    dry = sweep.Sweep(world.store, world.blobs, ReadOnly(), world.clock, world.leases).sweep(DAY, dry_run=True)
     assert (dry.purged_files, dry.deleted_blobs, dry.orphan_blobs) == (1, 1, 1)
     assert (world.store.counts(), names(world)) == before
 
@@ -306,6 +307,105 @@ def test_a_sweep_can_be_ended(world: World) -> None:
     with pytest.raises(EndedError):
         world.sweep.sweep(0, told=told)
     assert counted(world.sweep.sweep(0)) == {"orphan_blobs": 2, "deleted_bytes": 2}
+
+
+class Refusing(MemoryBlobs):
+    """Refuses to remove some of what it has, with an error of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.refused: set[str] = set()
+        self.is_away = False
+
+    def discard(self, name: str, *, arrived: bool = False) -> None:
+        """Remove staged bytes, unless they are refused."""
+        self._refuse(name)
+        super().discard(name, arrived=arrived)
+
+    def delete(self, location: str) -> None:
+        """Remove a blob, unless it is refused."""
+        self._refuse(location)
+        super().delete(location)
+
+    def probe(self) -> None:
+        """Answer, unless it is away."""
+        if self.is_away:
+            raise errors.StorageUnavailableError
+
+    def _refuse(self, name: str) -> None:
+        if self.is_away or name in self.refused:
+            raise OSError("held by somebody")
+
+
+@pytest.fixture
+def refusing(world: World, monkeypatch: pytest.MonkeyPatch) -> Refusing:
+    """Make a world's blob store one that refuses, and its batches small."""
+    monkeypatch.setattr(sweep, "BATCH", 2)
+    monkeypatch.setattr(litter, "BATCH", 2)
+    made = Refusing()
+    made.claim(world.store.store_id())
+    world.blobs = made
+    return made
+
+
+def test_what_is_refused_stops_nothing_else(world: World, refusing: Refusing) -> None:
+    """Bytes that can't be removed are counted and told once, all else goes, and later sweeps try again.
+
+    A blob's row goes first, so its bytes are litter from then on.
+    """
+    told: list[tuple[str, str]] = []
+    sweeping = sweep.Sweep(
+        world.store,
+        refusing,
+        world.changes,
+        world.clock,
+        world.leases,
+        lambda name, problem: told.append((name, str(problem))),
+    )
+    for number in range(6):
+        location = store(world, ids.new_id(ids.BLOB), b"deleted")
+        digests = measure(b"%d" % number * 100)
+        file = world.do(world.intake.take, world.jo, FileSpec("a"), digests, location=location).file
+        world.do(world.deletion.delete_file, world.jo, file.id)
+        orphan, stale = ids.new_id(ids.BLOB), ids.new_id(ids.TICKET)
+        store(world, orphan, b"orphan")
+        refusing.stage(stale, 0).write(b"stale")
+        issued = world.do(world.tickets.issue, world.jo, Request("acme", FileSpec("a"))).ticket
+        assert issued is not None
+        refusing.stage(issued.id, 0).write(b"expires")
+        if number < 3:
+            refusing.refused |= {location, orphan, stale, issued.id}
+    world.clock.pass_by(DAY + HOUR)
+    swept = sweeping.sweep(HOUR)
+    assert (swept.purged_files, swept.deleted_blobs, swept.orphan_blobs, swept.stale_staged) == (6, 3, 3, 3)
+    assert (swept.expired_tickets, swept.deleted_bytes) == (6, 3 * 100 + 3 * 6)
+    assert swept.failed == len(told) == 4 * 3
+    assert set(told) == {(name, "held by somebody") for name in refusing.refused}
+    assert names(world) == refusing.refused
+    assert len(world.store.tickets_to_clear(99)) == 3
+    assert sweeping.sweep(HOUR).failed == 4 * 3
+    refusing.refused = set()
+    swept = sweeping.sweep(HOUR)
+    assert (swept.orphan_blobs, swept.stale_staged, swept.failed) == (6, 3, 0)
+    assert names(world) == set()
+    assert not world.store.tickets_to_clear(99)
+
+
+def test_a_store_that_is_away(world: World, refusing: Refusing) -> None:
+    """Where nothing answers any more a sweep is given up, instead of failing at everything one by one."""
+    for _ in range(5):
+        store(world, ids.new_id(ids.BLOB), b"x")
+    world.clock.pass_by(DAY)
+
+    def told(done: Swept) -> None:
+        refusing.is_away = done.orphan_blobs == 2
+
+    sweeping = sweep.Sweep(world.store, refusing, world.changes, world.clock, world.leases)
+    with pytest.raises(errors.StorageUnavailableError):
+        sweeping.sweep(0, told=told)
+    assert len(names(world)) == 3
+    refusing.is_away = False
+    assert sweeping.sweep(0).orphan_blobs == 3
 
 
 def test_bytes_that_wait_for_their_row(world: World) -> None:

@@ -160,6 +160,25 @@ def test_a_marker_that_was_lost_comes_back(start_server: Start) -> None:
 
 
 @only_disk
+def test_bytes_that_cannot_be_removed(start_server: Start) -> None:
+    """`gc` names what it could not remove, does the rest, and ends with 1."""
+    server = start_server()
+    api = server.api()
+    for _ in range(3):
+        delete(api, upload(api, os.urandom(40 * KIB)).file.id)
+    refused = server.blob_files()[0]
+    refused.unlink()
+    refused.mkdir()  # Even to root no file that could be removed.
+    done = server.command("gc", "--grace", "0", "--json", check=False)
+    report = json.loads(done.stdout)
+    assert (done.returncode, report["failed"], report["deleted_blobs"], report["purged_files"]) == (1, 1, 2, 3)
+    assert refused.name in done.stderr
+    refused.rmdir()
+    done = server.command("gc", "--grace", "0")
+    assert "failed" not in done.stdout
+
+
+@only_disk
 def test_a_volume_that_is_not_mounted(start_server: Start) -> None:
     """Where the blobs should be is an empty directory: nothing serves, sweeps or checks it, or marks it as its own.
 

@@ -39,17 +39,65 @@ class Swept:
     orphan_blobs: int = 0
     stale_staged: int = 0
     forgotten_repeats: int = 0
+    failed: int = 0  # What the blob store refused to remove.
+
+
+Refused = Callable[[str, Exception], None]
+
+
+def _nobody(_name: str, _problem: Exception) -> None:
+    """Hear of no refusal."""
+
+
+class _Removals:
+    """Removes bytes, one by one: what the blob store refuses is counted, and stops nothing else."""
+
+    def __init__(self, blobs: BlobStore, done: Swept, refused: Refused) -> None:
+        self._blobs = blobs
+        self._done = done
+        self._refused = refused
+        self._failed: set[str] = set()
+
+    def deleted(self, location: str) -> bool:
+        """Remove a blob; tell whether that went well."""
+        return self._went_well(location, lambda: self._blobs.delete(location))
+
+    def discarded(self, name: str, *, arrived: bool = False) -> bool:
+        """Remove staged bytes; tell whether that went well."""
+        return self._went_well(name, lambda: self._blobs.discard(name, arrived=arrived))
+
+    def _went_well(self, name: str, remove: Callable[[], None]) -> bool:
+        if name in self._failed:  # What one step could not remove is met by a later one.
+            return False
+        try:
+            remove()
+        except Exception as problem:  # noqa: BLE001 - what a store refuses for good has names that core does not know.
+            self._blobs.probe()  # Of a store that does not answer at all nothing more is asked.
+            self._failed.add(name)
+            self._done.failed += 1
+            self._refused(name, problem)
+            return False
+        return True
 
 
 class Sweep:
-    """Removes what nothing refers to."""
+    """Removes what nothing refers to; `refused` hears of what the blob store does not remove, and why."""
 
-    def __init__(self, store: MetadataStore, blobs: BlobStore, changes: Changes, clock: Clock, leases: Leases) -> None:
+    def __init__(
+        self,
+        store: MetadataStore,
+        blobs: BlobStore,
+        changes: Changes,
+        clock: Clock,
+        leases: Leases,
+        refused: Refused = _nobody,
+    ) -> None:
         self._store = store
         self._blobs = blobs
         self._changes = changes
         self._clock = clock
         self._leases = leases
+        self._refused = refused
 
     def sweep(self, grace: Micros, *, dry_run: bool = False, told: Callable[[Swept], None] | None = None) -> Swept:
         """Run one sweep; what is younger than `grace` stays, whatever refers to it.
@@ -78,6 +126,7 @@ class Sweep:
         return done
 
     def _sweep(self, before: Micros, done: Swept, beat: Beat) -> None:
+        removals = _Removals(self._blobs, done, self._refused)
         # Rows of tickets go before new ones expire: a late client first hears "expired", only later "not found".
         while count := self._purge_tickets(before):
             done.purged_tickets += count
@@ -85,23 +134,23 @@ class Sweep:
         while count := self._changes.run(lambda: end_due_tickets(self._store, self._clock.now())):
             done.expired_tickets += count
             beat()
-        self._clear_staged(beat)
+        self._clear_staged(removals, beat)
         while count := self._changes.run(lambda: self._store.purge_attachments(before, BATCH)):
             done.purged_attachments += count
             beat()
         while count := self._changes.run(lambda: self._store.purge_files(before, BATCH)):
             done.purged_files += count
             beat()
-        self._delete_blobs(before, done, beat)
+        self._delete_blobs(before, done, removals, beat)
         for batch in litter.batched(litter.orphans(self._store, self._blobs, before, beat)):
             for stored in self._condemn(batch):
-                self._blobs.delete(stored.location)
-                done.orphan_blobs += 1
-                done.deleted_bytes += stored.size_bytes
+                if removals.deleted(stored.location):
+                    done.orphan_blobs += 1
+                    done.deleted_bytes += stored.size_bytes
                 beat()
         for stored in litter.stale(self._store, self._blobs, before, beat):
-            self._blobs.discard(stored.name)
-            done.stale_staged += 1
+            if removals.discarded(stored.name):
+                done.stale_staged += 1
             beat()
         now = self._clock.now()
         done.forgotten_repeats = self._changes.run(lambda: self._store.delete_repeats(now - LIFETIME))
@@ -134,14 +183,17 @@ class Sweep:
         self._store.delete_tickets(ticket_ids)
         return len(ticket_ids)
 
-    def _clear_staged(self, beat: Beat) -> None:
-        while tickets := self._store.tickets_to_clear(BATCH):
+    def _clear_staged(self, removals: _Removals, beat: Beat) -> None:
+        failed: set[str] = set()
+        while tickets := [one for one in self._store.tickets_to_clear(BATCH + len(failed)) if one.id not in failed]:
             for ticket in tickets:
                 if ticket.state is not TicketState.COMPLETED:
-                    self._blobs.discard(ticket.id, arrived=ticket.is_direct)
+                    if not removals.discarded(ticket.id, arrived=ticket.is_direct):
+                        failed.add(ticket.id)
                     beat()
+            cleared = [ticket for ticket in tickets if ticket.id not in failed]
 
-            def clear(cleared: Sequence[Ticket] = tickets) -> None:
+            def clear(cleared: Sequence[Ticket] = cleared) -> None:
                 for ticket in cleared:
                     self._store.update_ticket(
                         replace(ticket, staged_removed=True), if_state=(ticket.state,), if_epoch=None
@@ -149,7 +201,7 @@ class Sweep:
 
             self._changes.run(clear)
 
-    def _delete_blobs(self, before: Micros, done: Swept, beat: Beat) -> None:
+    def _delete_blobs(self, before: Micros, done: Swept, removals: _Removals, beat: Beat) -> None:
         while blobs := self._store.unreferenced_blobs(before, BATCH):
 
             def delete(free: Sequence[Blob] = blobs) -> Sequence[Blob]:
@@ -159,10 +211,10 @@ class Sweep:
             if not removed:
                 return
             for blob in removed:
-                if not blob.is_inline:
-                    self._blobs.delete(blob.location)
-                done.deleted_blobs += 1
-                done.deleted_bytes += blob.size_bytes
+                # Its row has gone: if its bytes stay, they are litter, which a later sweep tries to remove.
+                if blob.is_inline or removals.deleted(blob.location):
+                    done.deleted_blobs += 1
+                    done.deleted_bytes += blob.size_bytes
                 beat()
 
     def _condemn(self, found: Sequence[Stored]) -> Sequence[Stored]:
