@@ -202,6 +202,18 @@ def test_active_content(api: Api, name: str, content_type: str, data: bytes, kin
         )
 
 
+def test_a_type_that_is_changed_later(api: Api) -> None:
+    """A URL that was given to show a picture does not show what is called something else by now (P36)."""
+    file = store(api, PNG, name="a.png", content_type="image/png")
+    url = download_url(api, file.id, inline=True)
+    assert ask("GET", url).headers["content-disposition"].startswith("inline;")
+    changed = file_pb2.File(id=file.id, content_type="text/html")
+    api.files.UpdateFile(files_pb.UpdateFileRequest(file=changed))
+    reply = ask("GET", url)
+    assert reply.headers["content-disposition"].startswith("attachment;")
+    assert reply.headers["content-type"] == "text/html"
+
+
 def test_gone(server: RunningServer, api: Api, new_issue: str) -> None:
     """A URL reads what the one who asked for it may read now (P32)."""
     somebody = server.api(server.new_key(f"user-{uuid4()}"))

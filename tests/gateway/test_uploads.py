@@ -19,7 +19,7 @@ from uuid import uuid4
 import grpc
 import pytest
 
-from remora.v1 import upload_ticket_pb2
+from remora.v1 import file_pb2, upload_ticket_pb2
 from remora.v1 import upload_ticket_service_pb2 as tickets_pb
 from tests.combinations import own_urls
 from tests.running import Api, RunningServer, refused, until
@@ -170,15 +170,16 @@ def test_without_a_length(api: Api, transport: Transport) -> None:
     assert read(api, make_file(api, made.id).id) == data
 
 
-def test_nothing_is_sent_for_a_refusal(api: Api) -> None:
-    """Curl asks first for a large body, and keeps it to itself if the answer is no."""
-    made = http_ticket(api, PUT)
+@pytest.mark.parametrize(("size", "more", "answer"), [(None, "0", b"403 0"), (5 * MIB + 1, "", b"400 0")])
+def test_nothing_is_sent_for_a_refusal(api: Api, size: int | None, more: str, answer: bytes) -> None:
+    """Curl asks first for a large body, and keeps it to itself if the URL is wrong, or the length (P11)."""
+    made = http_ticket(api, PUT, file_pb2.FileSpec(name="a.bin", size_bytes=size))
     done = subprocess.run(
         ["curl", "-sS", "-o", os.devnull, "-w", "%{http_code} %{size_upload}", "--expect100-timeout", "20",  # noqa: S607
-         "-H", "Expect: 100-continue", *options_for(made.http), f"{made.http.url}0"],
+         "-H", "Expect: 100-continue", *options_for(made.http), f"{made.http.url}{more}"],
         input=bytes(5 * MIB), capture_output=True, check=True,
     )  # fmt: skip
-    assert done.stdout == b"403 0"
+    assert done.stdout == answer
 
 
 def test_a_refusal_is_read(api: Api) -> None:
