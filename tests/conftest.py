@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests import combinations, postgres
+from tests.e2e.programs import MISSING
 from tests.gcs.running import RunningGcs
 from tests.running import Api, RunningServer
 
@@ -26,6 +27,13 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     """Leave nothing behind."""
     if not hasattr(config, "workerinput"):
         postgres.unshare()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say which programs were missing, so that nobody takes what was left out for passed."""
+    reasons = [str(report.longrepr[2]) for report in terminalreporter.getreports("skipped")]
+    for program in sorted({found[2] for reason in reasons if (found := reason.partition(MISSING))[1]}):
+        terminalreporter.write_line(f"NOT TESTED here, for want of a program: {program}", red=True, bold=True)
 
 
 @pytest.fixture(scope="session")

@@ -5,12 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from remora import Client
 from tests.running import RunningServer
@@ -21,6 +24,16 @@ REMORA_SERVER = str(BIN / "remora-server")
 MIB = 1024 * 1024
 BIG_BYTES = 200 * MIB + 12_345
 RUN_SECONDS = 100.0
+MISSING = "there is no "  # Begins the reason of a test that was skipped for want of a program.
+
+
+def require(program: str) -> None:
+    """Skip a test for want of a program, which the end of the run tells in red; where CI is set, fail instead."""
+    if shutil.which(program) is not None:
+        return
+    if os.environ.get("CI"):
+        pytest.fail(f"`{program}` is missing, and CI leaves no test out: install it.", pytrace=False)
+    pytest.skip(f"{MISSING}{program}")
 
 
 def clean_environment(home: Path, **more: str) -> dict[str, str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,7 +17,7 @@ from remora.v1 import file_service_pb2 as files_pb
 from remora_server.gateway import errors
 from tests.combinations import own_urls
 from tests.e2e import curls, readme
-from tests.e2e.programs import clean_environment
+from tests.e2e.programs import clean_environment, require
 from tests.running import Api, RunningServer
 from tests.ticketing import TRANSPORTS, http_ticket, make_file
 from tests.uploading import attached, read
@@ -37,9 +36,9 @@ def folder(tmp_path: Path) -> Path:
 
 
 @own_urls
-@pytest.mark.skipif(shutil.which("jq") is None, reason="there is no jq here")
 def test_the_commands(start_server: Callable[..., RunningServer], folder: Path) -> None:
     """They run as they stand there, but for the address of the server, and the files are what they should be."""
+    require("jq")
     server = start_server()
     script = "\n".join(["set -eu -o pipefail", *readme.blocks("sh", PAGE)])
     script = script.replace(readme.ADDRESS, server.address).replace("dev-info", f"dev-info --data {server.data}")
@@ -62,9 +61,9 @@ def test_the_commands(start_server: Callable[..., RunningServer], folder: Path) 
     assert [file.id for file in attached(api, "DEMO-1")] == [files["photo.png"].id]
 
 
-@pytest.mark.skipif(shutil.which("node") is None, reason="there is no Node.js here")
 def test_the_script(api: Api, tmp_path: Path) -> None:
     """What a web page runs to send a file works for each transport."""
+    require("node")
     (script,) = readme.blocks("js", PAGE)
     for transport in TRANSPORTS.values():
         data = os.urandom(600_000)
@@ -101,3 +100,23 @@ def test_the_answers() -> None:
     told = {reason: int(status) for status, reasons in rows for reason in re.findall(r"`(\w+)`", reasons)}
     assert {reason: statuses[reason] for reason in told} == told
     assert len(told) > 15
+
+
+def test_a_program_that_is_missing(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test that wants it fails in CI; elsewhere it is skipped, and the last lines of the run name the program."""
+    pytester.makeconftest("from tests.conftest import pytest_terminal_summary\n")
+    pytester.makepyfile("""
+        from tests.e2e.programs import require
+
+        def test_it():
+            require("no-such-program")
+    """)
+    monkeypatch.setenv("PYTHONPATH", str(PAGE.parents[2]))
+    monkeypatch.setenv("CI", "true")
+    failed = pytester.runpytest_subprocess("-p", "no:cacheprovider")
+    failed.assert_outcomes(failed=1)
+    failed.stdout.fnmatch_lines(["*`no-such-program` is missing*"])
+    monkeypatch.delenv("CI")
+    skipped = pytester.runpytest_subprocess("-p", "no:cacheprovider", "-q")
+    skipped.assert_outcomes(skipped=1)
+    skipped.stdout.fnmatch_lines(["NOT TESTED here, for want of a program: no-such-program"])
