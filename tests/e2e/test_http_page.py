@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
@@ -18,9 +19,10 @@ from remora_server.gateway import errors
 from tests.combinations import own_urls
 from tests.e2e import curls, readme
 from tests.e2e.programs import clean_environment, require
+from tests.gcs.running import RunningGcs
 from tests.running import Api, RunningServer
-from tests.ticketing import TRANSPORTS, http_ticket, make_file
-from tests.uploading import attached, read
+from tests.ticketing import TRANSPORTS, curl, download_url, http_ticket, make_file, send
+from tests.uploading import attached, checksums_of, read, spec_of
 
 PAGE = Path(__file__).parents[2] / "server" / "docs" / "http-tickets.md"
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 10
@@ -100,6 +102,40 @@ def test_the_answers() -> None:
     told = {reason: int(status) for status, reasons in rows for reason in re.findall(r"`(\w+)`", reasons)}
     assert {reason: statuses[reason] for reason in told} == told
     assert len(told) > 15
+
+
+def test_what_differs_with_a_bucket(start_server: Callable[..., RunningServer], gcs: RunningGcs) -> None:
+    """It is as the page says: what a URL outlives, what is sent again, and which headers pages must be let send."""
+    server = start_server(REMORA_BLOBS=f"gs://{gcs.bucket}/{uuid4()}", **gcs.environment)
+    api, data = server.api(), os.urandom(100_000)
+    (rules,) = json.loads(readme.blocks("json", PAGE)[0])
+    sent_again = {}
+    for name, transport in TRANSPORTS.items():
+        spec = spec_of("a.png", len(data), checksums_of(data, "md5"))
+        spec.content_type = "image/png"
+        made = http_ticket(api, transport, spec)
+        assert made.http.method in rules["method"]
+        assert {header.name for header in made.http.headers} <= set(rules["responseHeader"])
+        assert send(made.http, data).ok
+        again = send(made.http, os.urandom(len(data)))
+        sent_again[name] = again.status
+        if name == "form":
+            assert send(made.http, data).ok  # Or there would be other bytes now.
+        file = make_file(api, made.id)
+        assert read(api, file.id) == data
+    assert (sent_again["put"], sent_again["form"]) == (412, 201)
+    url = download_url(api, file.id)
+    api.files.DeleteFile(files_pb.DeleteFileRequest(file_id=file.id, detach=True))
+    found = curl(url)
+    assert (found.status, found.body) == (200, data)
+    refusal = curl(url.replace("Signature=", "Signature=00"))
+    assert refusal.status == 403
+    assert b"<Code>SignatureDoesNotMatch</Code>" in refusal.body
+    small = api.files.UploadFile(files_pb.UploadFileRequest(workspace_id="demo", spec=spec_of("b"), data=b"b")).file.id
+    url = download_url(api, small)
+    assert url.startswith(server.ready["http"])
+    api.files.DeleteFile(files_pb.DeleteFileRequest(file_id=small, detach=True))
+    assert curl(url).status == 404
 
 
 def test_a_program_that_is_missing(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
