@@ -24,6 +24,7 @@ from tests import combinations
 from tests.combinations import only_disk, only_sqlite
 from tests.crashing import kill_gc
 from tests.e2e.programs import REMORA_SERVER, clean_environment, run
+from tests.gcs.running import RunningGcs
 from tests.running import Api, RunningServer, until
 from tests.uploading import KIB, Stream, append, attached, new_ticket, read, spec_of, upload
 
@@ -176,6 +177,26 @@ def test_bytes_that_cannot_be_removed(start_server: Start) -> None:
     refused.rmdir()
     done = server.command("gc", "--grace", "0")
     assert "failed" not in done.stdout
+
+
+def test_an_object_that_is_held(start_server: Start, gcs: RunningGcs) -> None:
+    """So it is where a bucket keeps an object, as under a retention policy; the next sweep removes it."""
+    prefix = secrets.token_hex(8)
+    server = start_server(REMORA_BLOBS=f"gs://{gcs.bucket}/{prefix}", **gcs.environment)
+    api = server.api()
+    for _ in range(3):
+        delete(api, upload(api, os.urandom(40 * KIB)).file.id)
+    held = min(name for name in gcs.objects(f"{prefix}/") if "/blobs/" in name)
+    gcs.plan("status", f"^DELETE .*{held.rpartition('/')[2]}", status=403, times=-1)
+    try:
+        done = server.command("gc", "--grace", "0", "--json", check=False)
+    finally:
+        gcs.clear()
+    report = json.loads(done.stdout)
+    assert (done.returncode, report["failed"], report["deleted_blobs"], report["purged_files"]) == (1, 1, 2, 3)
+    assert f"{held.rpartition('/')[2]}" in done.stderr
+    assert server.report("gc", "--grace", "0")["orphan_blobs"] == 1
+    assert not [name for name in gcs.objects(f"{prefix}/") if "/blobs/" in name]
 
 
 @only_disk

@@ -86,6 +86,7 @@ def test_the_script(api: Api, tmp_path: Path) -> None:
         assert read(api, make_file(api, made.id).id) == data
 
 
+@own_urls
 def test_the_form(api: Api) -> None:
     """The fields that the page shows are those of a ticket, in their order."""
     (form,) = readme.blocks("html", PAGE)
