@@ -40,6 +40,7 @@ from remora_server.core.ownership import require_own
 from remora_server.core.pages import Pages
 from remora_server.core.ports import Changes, DirectTransfers, LandingStore
 from remora_server.core.quota import Quota
+from remora_server.core.receiving import Limits, Pools
 from remora_server.core.reception import Reception
 from remora_server.core.repeats import Repeats
 from remora_server.core.subjects import Subjects
@@ -47,7 +48,7 @@ from remora_server.core.sweep import Sweep
 from remora_server.core.tenants import Tenants
 from remora_server.core.threads import Threads
 from remora_server.core.tickets import MAX_AGE, Tickets
-from remora_server.core.uploads import Limits, Pools, Uploads
+from remora_server.core.uploads import Uploads
 from remora_server.gateway.app import Bounds, Gateway, bind
 from remora_server.gateway.app import Rules as GatewayRules
 from remora_server.gateway.bodies import Pace as UploadPace

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.core.receiving import SMALL
 from tests.core.world import World
 
 
@@ -31,3 +32,9 @@ def make_world(tmp_path: Path) -> Iterator[Callable[..., World]]:
 def world(make_world: Callable[..., World]) -> World:
     """Make a world with usual settings."""
     return make_world()
+
+
+@pytest.fixture
+def small(make_world: Callable[..., World]) -> World:
+    """Make a world that cuts uploads small."""
+    return make_world(limits=SMALL)

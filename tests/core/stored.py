@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from remora_server.core import ids
+from remora_server.core.hashing import measure
 from remora_server.core.intake import Taken
 from remora_server.core.model import Blob, Caller, FileSpec
-from remora_server.core.uploads import measure
 from tests.core.world import World
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from remora_server.core import dedup
 from remora_server.core.dedup import DedupMode
+from remora_server.core.hashing import measure
 from remora_server.core.model import Caller, Checksums, File, FileSpec, FileState
-from remora_server.core.uploads import measure
 from tests.core.world import World, issue
 
 DATA = b"content"

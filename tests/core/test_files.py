@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from remora_server.core import errors, etags, ids
+from remora_server.core.hashing import measure
 from remora_server.core.model import Checksums, ExternalRef, File, FileSpec, FileState, Media
 from remora_server.core.ports import FileQuery
-from remora_server.core.uploads import measure
 from tests.core.world import World, issue
 from tests.stores.samples import Tenant
 

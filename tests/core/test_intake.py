@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 
 from remora_server.core import errors
+from remora_server.core.hashing import measure
 from remora_server.core.intake import Content, Taken, require_match, require_size
 from remora_server.core.model import Caller, Checksums, ExternalRef, FileSpec, Media, Subject, UploadOutcome
-from remora_server.core.uploads import measure
 from tests.core.world import World, issue
 
 DATA = b"content"

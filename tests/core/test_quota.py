@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from remora_server.core import errors
+from remora_server.core.hashing import measure
 from remora_server.core.model import OPEN_STATES, Checksums, File, FileSpec, Ticket, TicketState
 from remora_server.core.quota import Quota
 from remora_server.core.tickets import Request
-from remora_server.core.uploads import measure
 from tests.core.world import DAY, World
 
 MakeWorld = Callable[..., World]

@@ -17,8 +17,8 @@ from remora_server.core.errors import (
     WriterFencedError,
 )
 from remora_server.core.model import Checksums, FileSpec, Ticket, TicketState
+from remora_server.core.receiving import Limits
 from remora_server.core.tickets import Request
-from remora_server.core.uploads import Limits
 from tests.core.world import World
 from tests.running import until
 

@@ -10,13 +10,13 @@ import pytest
 
 from remora_server.core import errors, ids, litter, sweep
 from remora_server.core.check import Check
+from remora_server.core.hashing import measure
 from remora_server.core.leases import LIFE, LeaseHeldError, Leases
 from remora_server.core.model import Blob, File, FileSpec, Ticket, TicketState
 from remora_server.core.ownership import ForeignBlobsError
 from remora_server.core.repeats import LIFETIME
 from remora_server.core.sweep import Swept
 from remora_server.core.tickets import Request
-from remora_server.core.uploads import measure
 from remora_server.stores.blobs_memory import MemoryBlobs
 from remora_server.stores.metadata import SqlMetadata
 from tests.core.stored import blob_of, names, store, take

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from remora_server.core import errors, ids
+from remora_server.core.hashing import measure
 from remora_server.core.model import Checksums, FileSpec, Ticket, TicketState, UploadOutcome
 from remora_server.core.ports import TicketQuery
 from remora_server.core.tickets import MAX_AGE, Request, Tickets
-from remora_server.core.uploads import measure
 from remora_server.stores.metadata import SqlMetadata
 from tests.core.world import DAY, HOUR, World, issue
 

@@ -15,6 +15,7 @@ from remora_server.core.check import Check
 from remora_server.core.dedup import DedupMode
 from remora_server.core.deletion import Deletion
 from remora_server.core.files import Files
+from remora_server.core.hashing import measure
 from remora_server.core.intake import Intake
 from remora_server.core.issues import Issues
 from remora_server.core.leases import Leases
@@ -23,13 +24,14 @@ from remora_server.core.model import Activity, Actor, Caller, File, FileSpec, Su
 from remora_server.core.pages import Pages
 from remora_server.core.ports import ActivityQuery
 from remora_server.core.quota import Quota
+from remora_server.core.receiving import Limits, Pools
 from remora_server.core.reception import Reception
 from remora_server.core.repeats import Repeats
 from remora_server.core.subjects import Subjects
 from remora_server.core.sweep import Sweep
 from remora_server.core.tenants import DEFAULT_SCOPES, Tenants
 from remora_server.core.tickets import Request, Tickets
-from remora_server.core.uploads import Limits, Pools, Uploads, measure
+from remora_server.core.uploads import Uploads
 from remora_server.stores.blobs_memory import MemoryBlobs
 from remora_server.stores.database_sqlite import Sqlite
 from remora_server.stores.metadata import SqlMetadata

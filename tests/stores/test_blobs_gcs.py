@@ -12,9 +12,9 @@ from google.auth.credentials import AnonymousCredentials
 
 from remora_server.core import ids
 from remora_server.core.errors import WriterFencedError
+from remora_server.core.hashing import measure
 from remora_server.core.model import OPEN_STATES, TicketState
 from remora_server.core.ports import BlobStore
-from remora_server.core.uploads import measure
 from remora_server.stores.blobs_gcs import GcsBlobs
 from remora_server.stores.database import Database
 from remora_server.stores.gcs_bucket import Bucket, ObjectExistsError

@@ -11,8 +11,8 @@ import pytest
 
 from remora_server.core import ids
 from remora_server.core.errors import StorageUnavailableError, StoredContentCorruptError, WriterFencedError
+from remora_server.core.hashing import measure
 from remora_server.core.ports import Changes
-from remora_server.core.uploads import measure
 from remora_server.core.values import replace
 from remora_server.stores.blobs_gcs import GcsBlobs
 from remora_server.stores.database import Database

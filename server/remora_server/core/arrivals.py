@@ -10,11 +10,12 @@ from __future__ import annotations
 import google_crc32c
 
 from remora_server.core import errors, fields
+from remora_server.core.hashing import Hashes, new_hashes
 from remora_server.core.intake import Content, Taken, require_match, require_size
 from remora_server.core.model import Caller, Checksums, Subject, Ticket, TicketState
 from remora_server.core.ports import BlobReader, BlobStore, Changes, Stored
 from remora_server.core.tickets import Tickets
-from remora_server.core.uploads import Hashes, Uploads, new_hashes
+from remora_server.core.uploads import Uploads
 
 READ_BLOCK = 4 * 1024 * 1024
 

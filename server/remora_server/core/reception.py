@@ -8,8 +8,9 @@ from __future__ import annotations
 from remora_server.core import errors
 from remora_server.core.model import Caller, Checksums, Ticket, TicketState
 from remora_server.core.ports import Changes, LandingStore
+from remora_server.core.receiving import Limits, Receiving
 from remora_server.core.tickets import Tickets
-from remora_server.core.uploads import Limits, Receiving, Uploads
+from remora_server.core.uploads import Uploads
 
 
 class Reception:

@@ -15,7 +15,7 @@ from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from remora_server.core import errors
-from remora_server.core.uploads import Receiving
+from remora_server.core.receiving import Receiving
 from remora_server.gateway.errors import TooSlowError
 
 BLOCK_BYTES = 256 * 1024

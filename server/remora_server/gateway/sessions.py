@@ -18,7 +18,7 @@ from starlette.types import Scope
 
 from remora_server.core import errors
 from remora_server.core.model import Ticket
-from remora_server.core.uploads import Receiving
+from remora_server.core.receiving import Receiving
 from remora_server.gateway.bodies import Body, Intake
 from remora_server.gateway.errors import HttpError, response_of
 from remora_server.gateway.signed_urls import PART_MULTIPLE_BYTES

@@ -12,8 +12,8 @@ from starlette.types import Scope
 from remora_server.core import errors
 from remora_server.core.admission import Admission
 from remora_server.core.model import Ticket
+from remora_server.core.receiving import Receiving
 from remora_server.core.reception import Reception
-from remora_server.core.uploads import Receiving
 from remora_server.gateway.bodies import Body, Intake, Interrupts
 from remora_server.gateway.calls import Calls
 from remora_server.gateway.errors import HttpError, SignedUrlInvalidError

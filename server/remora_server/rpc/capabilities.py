@@ -10,7 +10,7 @@ from remora.v1 import capability_service_pb2 as pb
 from remora.v1 import capability_service_pb2_grpc, upload_ticket_pb2
 from remora_server.core import fields, pages, urls
 from remora_server.core.dedup import DedupMode
-from remora_server.core.uploads import Limits
+from remora_server.core.receiving import Limits
 
 API_VERSION = "v1"
 FEATURES = ("resumable-upload", "url-upsert", "request-id", "watch")

@@ -47,7 +47,7 @@ from remora_server.core.model import (
     Ticket,
     UploadOutcome,
 )
-from remora_server.core.uploads import Limits
+from remora_server.core.receiving import Limits
 from remora_server.rpc.errors import status_of_reason
 
 MICROS = 1_000_000

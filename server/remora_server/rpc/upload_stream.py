@@ -21,7 +21,7 @@ from remora.v1 import file_service_pb2 as pb
 from remora_server.core import errors, fields
 from remora_server.core.intake import Taken
 from remora_server.core.model import Caller
-from remora_server.core.uploads import Receiving
+from remora_server.core.receiving import Receiving
 from remora_server.rpc import convert
 from remora_server.rpc.calls import Calls
 
