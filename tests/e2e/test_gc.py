@@ -346,15 +346,17 @@ def test_gc_can_be_killed_at_any_moment(start_server: Start, tmp_path: Path) -> 
         assert state_of(server) == wanted, seed
 
     server.start()
-    api = server.api()
-    with Stream(api, running) as stream:
-        assert stream.ready().committed_size == 20 * KIB
-    api.files.UndeleteFile(pb.UndeleteFileRequest(file_id=deleted))
-    assert len(read(api, deleted)) == 100 * KIB
-    assert {file.id for file in attached(api, "GC-1")} == set(kept)
-    for file_id, data in kept.items():
-        assert read(api, file_id) == data
-    checked = server.report("fsck", check=False)
-    assert [one["name"] for one in checked.pop("orphans")] == [orphan]
-    assert not any(checked[finding] for finding in checked if isinstance(checked[finding], list))
-    server.kill()
+    try:
+        api = server.api()
+        with Stream(api, running) as stream:
+            assert stream.ready().committed_size == 20 * KIB
+        api.files.UndeleteFile(pb.UndeleteFileRequest(file_id=deleted))
+        assert len(read(api, deleted)) == 100 * KIB
+        assert {file.id for file in attached(api, "GC-1")} == set(kept)
+        for file_id, data in kept.items():
+            assert read(api, file_id) == data
+        checked = server.report("fsck", check=False)
+        assert [one["name"] for one in checked.pop("orphans")] == [orphan]
+        assert not any(checked[finding] for finding in checked if isinstance(checked[finding], list))
+    finally:
+        server.kill()

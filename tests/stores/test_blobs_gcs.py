@@ -84,6 +84,17 @@ class TestFencing:
         assert not list(there.list_staged())
         assert [one.location for one in there.list_blobs()] == [location]
 
+    def test_what_a_form_sends_later(self, blobs: GcsBlobs, bucket: Bucket) -> None:
+        """It replaces nothing: what was moved first stays what has arrived."""
+        name = ids.new_id(ids.TICKET)
+        bucket.insert(blobs.form_key(name), b"abc")
+        first = blobs.arrived(name)
+        assert first is not None
+        later = bucket.insert(blobs.form_key(name), b"abcd")
+        with pytest.raises(ObjectExistsError):
+            bucket.move(later, blobs.key(name))
+        assert blobs.arrived(name) == first
+
     def test_two_find_what_a_form_sent(self, blobs: GcsBlobs, bucket: Bucket) -> None:
         """The second to move it, or to describe it, finds that it has gone, which is no failure."""
         name = ids.new_id(ids.TICKET)
