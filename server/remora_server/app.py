@@ -464,7 +464,15 @@ def _rules(config: Config, stores: Stores, pools: Pools, urls: SignedUrls) -> Ru
     subjects = Subjects(metadata, clock, strict=config.strict_issues)
     activity = ActivityLog(metadata, pages, clock, subjects)
     quota = Quota(metadata, clock, config.quota_bytes)
-    files = Files(metadata, blobs, subjects, activity, pages, clock, quota=quota)
+
+    def damaged(file_id: str, location: str) -> None:
+        log.warning(
+            "the stored bytes of files/%s are missing or damaged (blob: %s); `remora-server fsck` tells which they are",
+            file_id,
+            location,
+        )
+
+    files = Files(metadata, blobs, subjects, activity, pages, clock, quota=quota, damaged=damaged)
     attachments = Attachments(
         metadata,
         subjects,

@@ -252,9 +252,10 @@ def test_bit_rot_of_a_small_file(server: RunningServer, api: Api, at: int) -> No
 
 @pytest.mark.parametrize("at", [0, MIB, -1])
 def test_bit_rot_of_a_large_file(server: RunningServer, api: Api, at: int) -> None:
-    """The connection is cut before the declared length (P07); other files are unaffected."""
+    """The connection is cut before the declared length (P07), and one warning says why; other files are unaffected."""
     data = os.urandom(3 * MIB)
-    url, other = (download_url(api, store(api, one).id) for one in (data, data[:MIB]))
+    file = store(api, data)
+    url, other = (download_url(api, one.id) for one in (file, store(api, data[:MIB])))
     rotten(server, data, at=at % len(data))
     parts = urlsplit(url)
     with socket.create_connection((parts.hostname or "", parts.port or 0), timeout=20) as line:
@@ -267,6 +268,8 @@ def test_bit_rot_of_a_large_file(server: RunningServer, api: Api, at: int) -> No
     assert f"content-length: {len(data)}".encode() in head
     assert len(body) < len(data)
     assert ask("GET", other).body == data[:MIB]
+    assert server.log().count(file.id) == 1
+    assert "ERROR" not in server.log()
 
 
 def _receive(line: socket.socket) -> bytes:

@@ -227,6 +227,9 @@ def test_a_flipped_bit_is_never_served_as_a_whole_file(start_server: Start, size
             arrived += answer.chunk.data.content
     assert len(arrived) < size
     assert batch_read(api, file.id)[0].error.code == grpc.StatusCode.DATA_LOSS.value[0]
+    warned = [line for line in server.log().splitlines() if file.id in line]
+    assert len(warned) == 2  # One for each read.
+    assert all("WARNING" in line and (location or "the database") in line for line in warned)
     for other, content in others.items():
         assert read(api, other) == content
     run = server.command("fsck", "--json", check=False)
@@ -252,6 +255,11 @@ def test_a_shortened_or_missing_blob_is_data_loss(start_server: Start) -> None:
     for file in (shortened, missing):
         with refused(grpc.StatusCode.DATA_LOSS, "STORED_CONTENT_CORRUPT"):
             read(api, file.id)
+        assert batch_read(api, file.id)[0].error.code == grpc.StatusCode.DATA_LOSS.value[0]
+        (location,) = server.sql("SELECT location FROM blobs WHERE size_bytes = ?", file.size_bytes)[0]
+        warned = [line for line in server.log().splitlines() if file.id in line]
+        assert len(warned) == 2  # One for each read.
+        assert all("WARNING" in line and str(location) in line for line in warned)
     checked = server.report("fsck", check=False)
     assert [one["sha256"] for one in checked["wrong_size"]] == [shortened.checksums.sha256.hex()]
     assert [one["sha256"] for one in checked["missing"]] == [missing.checksums.sha256.hex()]

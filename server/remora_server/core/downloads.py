@@ -42,14 +42,7 @@ class Downloads:
         """Return how a file is presented: inline only if that was asked for and its bytes can do no harm."""
         if not wants_inline or not dispositions.is_showable_type(file.content_type):
             return dispositions.ATTACHMENT
-        source = self._files.open(file)
-        if isinstance(source, bytes):
-            head = source[: dispositions.HEAD_BYTES]
-        else:
-            try:
-                head = source.read(0, dispositions.HEAD_BYTES)
-            finally:
-                source.close()
+        head = self._files.head(file, dispositions.HEAD_BYTES)
         return dispositions.INLINE if dispositions.may_show(file.content_type, head) else dispositions.ATTACHMENT
 
     def file_of_holder(self, workspace_id: str, reader: str, file_id: str) -> File:

@@ -6,7 +6,9 @@ that held it is. After the grace period the sweep removes it.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
+from functools import partial
 
 import google_crc32c
 
@@ -17,6 +19,7 @@ from remora_server.core.model import Blob, Caller, ExternalRef, File, FileSpec, 
 from remora_server.core.pages import Pages
 from remora_server.core.ports import BlobReader, BlobStore, Clock, FileQuery, MetadataStore
 from remora_server.core.quota import Quota
+from remora_server.core.reading import Reading
 from remora_server.core.subjects import Subjects
 from remora_server.core.values import replace
 
@@ -26,10 +29,18 @@ OUTPUT_ONLY = (
     "create_time", "update_time", "delete_time", "purge_time", "etag", "content_etag",
 )  # fmt: skip
 EMPTY = {"name": "", "content_type": "", "media": Media(), "metadata": {}, "external_ref": ExternalRef()}
+Damaged = Callable[[str, str], None]
+
+
+def _nobody(file_id: str, location: str) -> None:
+    del file_id, location
 
 
 class Files:
-    """The rules of files over a metadata store and a blob store."""
+    """The rules of files over a metadata store and a blob store.
+
+    `damaged` hears of each file whose bytes a read finds missing or other than they were, and of where these should be.
+    """
 
     def __init__(
         self,
@@ -41,6 +52,7 @@ class Files:
         clock: Clock,
         *,
         quota: Quota,
+        damaged: Damaged = _nobody,
     ) -> None:
         self._store = store
         self._blobs = blobs
@@ -49,6 +61,7 @@ class Files:
         self._pages = pages
         self._clock = clock
         self._quota = quota
+        self._damaged = damaged
 
     def add(self, caller: Caller, spec: FileSpec, blob: Blob) -> File:
         """Make a file of the caller's on a stored blob."""
@@ -106,29 +119,36 @@ class Files:
 
     def open(self, file: File) -> BlobReader | bytes:
         """Open the bytes of a file: a reader, or the bytes themselves where the database holds them."""
-        blob = self._store.blob(file.blob_id)
-        if blob is None:
-            raise errors.StoredContentCorruptError
-        if not blob.is_inline:
-            return self._blobs.open(blob.location)
-        data = self._store.inline_bytes(blob.id)
-        if data is None:
-            raise errors.StoredContentCorruptError
-        return data
+        try:
+            return self._open(file)
+        except errors.StoredContentCorruptError:
+            self._tell_damage(file)
+            raise
+
+    def reading(self, file: File, offset: int, length: int) -> Reading:
+        """Open the bytes of a file for reading a range of it in order."""
+        return Reading(file, self.open(file), offset, length, partial(self._tell_damage, file))
 
     def read_whole(self, file: File) -> bytes:
         """Return all bytes of a small file, proved against its CRC32C."""
-        source = self.open(file)
-        if isinstance(source, bytes):
-            data = source
-        else:
-            try:
-                data = source.read(0, file.size_bytes)
-            finally:
-                source.close()
+        data = self.head(file, file.size_bytes)
         if google_crc32c.value(data) != file.checksums.crc32c:
+            self._tell_damage(file)
             raise errors.StoredContentCorruptError
         return data
+
+    def head(self, file: File, size_bytes: int) -> bytes:
+        """Return the first bytes of a file, unproved."""
+        source = self.open(file)
+        if isinstance(source, bytes):
+            return source[:size_bytes]
+        try:
+            return source.read(0, size_bytes)
+        except errors.StoredContentCorruptError:
+            self._tell_damage(file)
+            raise
+        finally:
+            source.close()
 
     def require_content(self, file: File, content_etag: str) -> None:
         """Raise EtagMismatchError if the caller expects other bytes, as one who resumes a download does."""
@@ -237,6 +257,24 @@ class Files:
         self._store.update_file(written)
         self._record(caller, verb, written, changed_fields)
         return written
+
+    def _open(self, file: File) -> BlobReader | bytes:
+        blob = self._store.blob(file.blob_id)
+        if blob is None:
+            raise errors.StoredContentCorruptError
+        if not blob.is_inline:
+            return self._blobs.open(blob.location)
+        data = self._store.inline_bytes(blob.id)
+        if data is None:
+            raise errors.StoredContentCorruptError
+        return data
+
+    def _tell_damage(self, file: File) -> None:
+        where = "unknown"
+        with suppress(errors.RemoraError):  # The damage is what the caller is told, not that the database is away too.
+            blob = self._store.blob(file.blob_id)
+            where = "no blob" if blob is None else blob.location or "the database"
+        self._damaged(file.id, where)
 
     def _record(self, caller: Caller, verb: str, file: File, changed_fields: Sequence[str] = ()) -> None:
         summary = {"id": file.id, "name": file.name, "content_type": file.content_type, "size_bytes": file.size_bytes}

@@ -6,6 +6,7 @@ The last piece of a damaged file is never handed out, so whoever reads it knows 
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 import google_crc32c
 
@@ -17,13 +18,24 @@ PIECE_BYTES = 1024 * 1024
 
 
 class Reading:
-    """The bytes of a file from `offset` on, `length` of them. `next` and `close` may be called on any thread."""
+    """The bytes of a file from `offset` on, `length` of them. `next` and `close` may be called on any thread.
 
-    def __init__(self, file: File, source: BlobReader | bytes, offset: int, length: int) -> None:
+    `damaged` is called if they are not there, or not what they were.
+    """
+
+    def __init__(
+        self,
+        file: File,
+        source: BlobReader | bytes,
+        offset: int,
+        length: int,
+        damaged: Callable[[], None] = lambda: None,
+    ) -> None:
         self.file = file
         self.offset = offset
         self.length = length
         self._source = source
+        self._damaged = damaged
         self._next = offset
         self._end = offset + length
         self._crc32c = 0
@@ -41,7 +53,11 @@ class Reading:
         with self._lock:
             if self._is_closed or self._next == self._end:
                 return self._next, b"", 0
-            return self._read()
+            try:
+                return self._read()
+            except errors.StoredContentCorruptError:
+                self._damaged()
+                raise
 
     def close(self) -> None:
         """Let go of the bytes, after the piece that is being read just now."""

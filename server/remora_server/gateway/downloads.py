@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 from remora_server.core import dispositions
 from remora_server.core.admission import Admission
 from remora_server.core.downloads import Downloads
-from remora_server.core.errors import ReadOffsetTooLargeError, RemoraError
+from remora_server.core.errors import ReadOffsetTooLargeError, RemoraError, StoredContentCorruptError
 from remora_server.core.etags import content_etag_of
 from remora_server.core.file_types import content_type_of
 from remora_server.core.files import Files
@@ -76,7 +76,7 @@ async def get(shelf: Shelf, scope: Scope, body: Body) -> Response:
         return Response(status_code=status, headers=headers)
     with contextlib.ExitStack() as held:
         held.enter_context(shelf.admission.stream(reader))
-        reading = await shelf.calls.obtain(partial(_open, shelf.files, file, offset, length), Reading.close)
+        reading = await shelf.calls.obtain(partial(shelf.files.reading, file, offset, length), Reading.close)
         held.callback(shelf.calls.behind, reading.close)
         # Before anything is said: of a file that fits into one piece every byte is proved by then.
         first = (await shelf.calls.fetch(reading.next))[1] if length else b""
@@ -129,7 +129,8 @@ class _Stream(Response):
                 _, outcome = await asyncio.gather(leaving, sending, return_exceptions=True)
         if isinstance(outcome, (RemoraError, TimeoutError)):
             # Whoever has fewer bytes than were announced knows that they are not all; what is unsent stays unsent.
-            log.warning("a download of %s was cut off: %s", self._reading.file.id, outcome or "nobody reads it")
+            if not isinstance(outcome, StoredContentCorruptError):  # Core has told of that.
+                log.warning("a download of %s was cut off: %s", self._reading.file.id, outcome or "nobody reads it")
             scope["remora.abort"]()
         elif isinstance(outcome, Exception):
             raise outcome
@@ -155,10 +156,6 @@ class _Stream(Response):
 async def _disconnected(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
-
-
-def _open(files: Files, file: File, offset: int, length: int) -> Reading:
-    return Reading(file, files.open(file), offset, length)
 
 
 def _matches(if_none_match: str | None, etag: str) -> bool:

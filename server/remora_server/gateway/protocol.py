@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import http
+from functools import partial
 
 from starlette.types import Receive, Scope, Send
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 MAX_HEAD_BYTES = 32 * 1024
 HEAD_SECONDS = 20.0
@@ -53,9 +54,10 @@ class BoundedProtocol(HttpToolsProtocol):
         self._stop_waiting()
         self._in_head = False
         self._head_bytes = 0
-        self.scope["remora.abort"] = self.transport.abort  # type: ignore[typeddict-unknown-key]
+        scope = self.scope
         if len(self.url) + sum(len(name) + len(value) for name, value in self.headers) <= MAX_HEAD_BYTES:
             super().on_headers_complete()
+            scope["remora.abort"] = partial(self._abort, self.cycle)  # type: ignore[typeddict-unknown-key]
             return
         # All of it came in one packet, so that it could not be refused half-way.
         self.url = b"/"
@@ -69,6 +71,10 @@ class BoundedProtocol(HttpToolsProtocol):
         """Wait for another request."""
         super().on_message_complete()
         self._in_head = True
+
+    def _abort(self, cycle: RequestResponseCycle) -> None:
+        cycle.disconnected = True  # Or uvicorn would log as a mistake that the answer has no end.
+        self.transport.abort()
 
     def _give_up(self) -> None:
         self._hurry = None

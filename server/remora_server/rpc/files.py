@@ -20,7 +20,6 @@ from remora_server.core.files import Files
 from remora_server.core.intake import Content, Taken
 from remora_server.core.model import Caller, File
 from remora_server.core.ports import FileQuery
-from remora_server.core.reading import Reading
 from remora_server.core.tickets import Request, Tickets
 from remora_server.core.uploads import Uploads
 from remora_server.core.values import dataclass, replace
@@ -367,7 +366,7 @@ class FileService(file_service_pb2_grpc.FileServiceServicer):
             file = self._files.readable(who, request.file_id)
         self._files.require_content(file, request.if_content_etag)
         wanted = range_of(file, request.offset, request.limit)
-        return DownloadStream(Reading(file, self._files.open(file), wanted.offset, wanted.length), self._readers)
+        return DownloadStream(self._files.reading(file, wanted.offset, wanted.length), self._readers)
 
 
 def _get_result(one: File | errors.RemoraError) -> pb.BatchGetFilesResult:
