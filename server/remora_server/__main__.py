@@ -15,7 +15,6 @@ import uvloop
 from remora_server import app, config, dev
 from remora_server.config import Config, ConfigError
 from remora_server.core import ids
-from remora_server.core.check import FINDINGS
 from remora_server.core.errors import RemoraError
 from remora_server.core.leases import LeaseHeldError
 from remora_server.core.ownership import ForeignBlobsError
@@ -132,8 +131,7 @@ def _fsck(settings: Config, options: argparse.Namespace) -> int:
     report = checked.report()
     state = "clean" if checked.clean else "not clean"
     lines = [f"{state}: {checked.files} files, {checked.blobs} blobs, {len(checked.orphans)} orphans"]
-    for finding in FINDINGS:
-        lines += [f"  {finding}: {json.dumps(one)}" for one in getattr(checked, finding)]
+    lines += [f"  {line}" for line in checked.lines()]
     _say(options, report, "\n".join(lines))
     return DONE if checked.clean else REFUSED
 

@@ -38,6 +38,12 @@ def test_damage(world: World) -> None:
     assert [one["blob_id"] for one in found.corrupt] == [flipped.id]
     assert [one["blob_id"] for one in found.missing] == [missing.id]
     assert [(one["blob_id"], one["actual"]) for one in found.wrong_size] == [(short.id, 10)]
+    problems = [one["problem"] for one in (*found.corrupt, *found.missing, *found.wrong_size)]
+    assert problems == [
+        "its bytes differ from those that were stored",
+        "its bytes are missing",
+        "10 bytes are there, not 100",
+    ]
     assert found.blobs == 4
     assert fine.id not in str(found.report())
 
@@ -85,6 +91,11 @@ def test_the_files_on_a_bad_blob(world: World) -> None:
     (found,) = world.check.run().corrupt
     assert found["files"] == [{"file_id": one.file.id, "name": "a.bin"} for one in (first, second)]
     assert found["workspace_id"] == world.jo.workspace_id
+    line = world.check.run().lines()[0]
+    assert line == (
+        f"corrupt: a.bin (files/{first.file.id}), a.bin (files/{second.file.id}): its bytes differ from those that "
+        f"were stored; {blob.id} at {blob.location}, sha256 {blob.checksums.sha256.hex()}"
+    )
 
 
 def test_a_blob_that_can_not_be_read(world: World) -> None:
@@ -135,3 +146,16 @@ def test_every_finding_counts() -> None:
         found = Checked()
         getattr(found, name).append("x")
         assert not found.clean
+        assert len(found.lines()) == 1
+
+
+def test_lines_of_the_other_findings(world: World) -> None:
+    """Each names first what it is about."""
+    orphan = ids.new_id(ids.BLOB)
+    store(world, orphan, b"orphan")
+    world.upload(world.jo, b"inline")
+    world.do(world.store.charge, world.jo.workspace_id, 1, 0)
+    assert world.check.run().lines() == [
+        f"orphans: {orphan}: 6 bytes that nothing refers to",
+        f"quotas: {world.jo.workspace_id}: counted are 7 bytes used and 0 reserved, there are 6 and 0",
+    ]

@@ -46,6 +46,10 @@ class Checked:
         """Whether there is nothing to look at."""
         return not any(getattr(self, finding) for finding in FINDINGS)
 
+    def lines(self) -> list[str]:
+        """Return a line for each finding, which names first what it is about."""
+        return [f"{finding}: {_told(one)}" for finding in FINDINGS for one in getattr(self, finding)]
+
     def report(self) -> dict[str, object]:
         """Return everything as plain values."""
         return {"clean": self.clean, **asdict(self)}
@@ -100,14 +104,18 @@ class Check:
                 size += len(block)
         except errors.RemoraError as problem:
             if self._store.blob(blob.id) is not None:
-                findings = found.missing if isinstance(problem, errors.StoredContentCorruptError) else found.unreadable
-                findings.append({**self._about(blob), "problem": problem.message})
+                if isinstance(problem, errors.StoredContentCorruptError):
+                    found.missing.append({**self._about(blob), "problem": "its bytes are missing"})
+                else:
+                    found.unreadable.append({**self._about(blob), "problem": problem.message})
             return
         found.checked_bytes += size
         if size != blob.size_bytes:
-            found.wrong_size.append({**self._about(blob), "expected": blob.size_bytes, "actual": size})
+            about = {**self._about(blob), "expected": blob.size_bytes, "actual": size}
+            found.wrong_size.append({**about, "problem": f"{size} bytes are there, not {blob.size_bytes}"})
         elif digest.digest() != blob.checksums.sha256:
-            found.corrupt.append({**self._about(blob), "actual": digest.hexdigest()})
+            different = "its bytes differ from those that were stored"
+            found.corrupt.append({**self._about(blob), "actual": digest.hexdigest(), "problem": different})
 
     def _about(self, blob: Blob) -> Finding:
         files = [{"file_id": file.id, "name": file.name} for file in self._store.files_on_blob(blob.id)]
@@ -134,6 +142,22 @@ class Check:
                 offset += len(block)
         finally:
             reader.close()
+
+
+def _told(one: Finding | str) -> str:
+    if isinstance(one, str):
+        return f"files/{one}: no blob is known for it"
+    if "used_bytes" in one:
+        return (
+            f"{one['workspace_id']}: counted are {one['used_bytes']} bytes used and {one['reserved_bytes']} reserved, "
+            f"there are {one['file_bytes']} and {one['ticket_bytes']}"
+        )
+    if "blob_id" not in one:
+        return f"{one['name']}: {one['size_bytes']} bytes that nothing refers to"
+    files = one["files"]
+    named = ", ".join(f"{file['name']} (files/{file['file_id']})" for file in files) if isinstance(files, list) else ""
+    place = f"at {one['location']}" if one["location"] else "in the database"
+    return f"{named or 'no file'}: {one['problem']}; {one['blob_id']} {place}, sha256 {one['sha256']}"
 
 
 def _named(stored: Stored) -> Finding:
