@@ -14,7 +14,7 @@ from google.rpc import status_pb2
 
 import remora
 from remora import Client, errors
-from remora.connection import is_local
+from remora.addresses import is_local
 from remora.model import subject_from_text
 from remora.silence import Silence
 from remora.v1 import activity_service_pb2, attachment_service_pb2, error_reason_pb2, link_service_pb2

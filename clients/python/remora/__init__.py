@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from remora.downloads import Got as Got
     from remora.errors import ConnectionFailedError as ConnectionFailedError
     from remora.errors import NotFoundError as NotFoundError
+    from remora.errors import NotServedError as NotServedError
     from remora.errors import RemoraError as RemoraError
     from remora.errors import SourceChangedError as SourceChangedError
     from remora.errors import WriterFencedError as WriterFencedError
@@ -42,6 +43,7 @@ _HOMES = {
     "Link": "model",
     "MetadataValue": "model",
     "NotFoundError": "errors",
+    "NotServedError": "errors",
     "Progress": "progress",
     "Put": "uploads",
     "RemoraError": "errors",

@@ -10,7 +10,8 @@ from types import TracebackType
 from typing import IO, BinaryIO, Protocol, Self, TypeVar
 
 from remora import downloads, errors, watching
-from remora.connection import DEFAULT_ADDRESS, Connection, new_request_id
+from remora.addresses import DEFAULT_ADDRESS, require_address
+from remora.connection import Connection, new_request_id
 from remora.downloads import Download, Got
 from remora.local import LocalServer
 from remora.model import (
@@ -92,6 +93,7 @@ class Client:
         state_folder: Path | None = None,
     ) -> None:
         self.address = address or os.environ.get("REMORA_ADDRESS") or DEFAULT_ADDRESS
+        require_address(self.address)
         self.workspace = workspace or os.environ.get("REMORA_WORKSPACE", "")
         if not self.workspace:
             raise ValueError("no workspace: pass workspace=... or set REMORA_WORKSPACE")

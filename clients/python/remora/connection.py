@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import uuid
 from collections.abc import Callable, Iterator
@@ -13,6 +12,8 @@ import grpc
 
 import remora
 from remora import errors
+from remora.addresses import is_local
+from remora.reaching import Way, explain
 from remora.v1.activity_service_pb2_grpc import ActivityServiceStub
 from remora.v1.attachment_service_pb2_grpc import AttachmentServiceStub
 from remora.v1.capability_service_pb2_grpc import CapabilityServiceStub
@@ -21,7 +22,7 @@ from remora.v1.issue_service_pb2_grpc import IssueServiceStub
 from remora.v1.link_service_pb2_grpc import LinkServiceStub
 from remora.v1.upload_ticket_service_pb2_grpc import UploadTicketServiceStub
 
-DEFAULT_ADDRESS = "localhost:7460"
+UNWELL = "unhealthy"  # Part of what gRPC says where it was told NOT_SERVING.
 
 _Request = TypeVar("_Request")
 _Response = TypeVar("_Response")
@@ -38,16 +39,15 @@ class Connection:
         cert: str | os.PathLike[str] | None = None,
     ) -> None:
         self.heard = False  # Whether the server ever answered anything.
-        options = _options(address)
-        if ca is None:
-            channel = grpc.insecure_channel(address, options)
-        else:
+        self._way = Way(address, ca, cert)
+        self._credentials = None
+        if ca is not None:
             # Of a file that holds both, gRPC takes the key for the one and the certificates for the other.
             own = Path(cert).read_bytes() if cert is not None else None
-            credentials = grpc.ssl_channel_credentials(Path(ca).read_bytes(), own, own)
-            channel = grpc.secure_channel(address, credentials, options)
-        self._channel = channel
-        signed = grpc.intercept_channel(channel, _Signer(key))
+            self._credentials = grpc.ssl_channel_credentials(Path(ca).read_bytes(), own, own)
+        config = Path(__file__).with_name("service_config.json").read_text()
+        self._channel = self._open([*_options(address), ("grpc.service_config", config)])
+        signed = grpc.intercept_channel(self._channel, _Signer(key))
         self.files = FileServiceStub(signed)
         self.attachments = AttachmentServiceStub(signed)
         self.upload_tickets = UploadTicketServiceStub(signed)
@@ -70,22 +70,21 @@ class Connection:
         found = errors.from_call(error)
         if not isinstance(found, errors.ConnectionFailedError):
             self.heard = True
+        elif not self.heard or UNWELL in found.message:
+            # Of most mistakes in how a server is addressed gRPC says no more than that it can't be reached.
+            with self._open(_options(self._way.address)) as channel:
+                if why := explain(self._way, channel):
+                    return errors.NotServedError(why, code=found.code)
         return found
 
     def close(self) -> None:
         """End all calls and close the channel."""
         self._channel.close()
 
-
-def is_local(address: str) -> bool:
-    """Tell whether an address means this machine."""
-    host = address.removeprefix("dns:///").removeprefix("ipv4:").removeprefix("ipv6:").rsplit(":", 1)[0].strip("[]")
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return address.startswith("unix:")
+    def _open(self, options: list[tuple[str, Any]]) -> grpc.Channel:
+        if self._credentials is None:
+            return grpc.insecure_channel(self._way.address, options)
+        return grpc.secure_channel(self._way.address, self._credentials, options)
 
 
 def new_request_id() -> str:
@@ -96,7 +95,6 @@ def new_request_id() -> str:
 def _options(address: str) -> list[tuple[str, Any]]:
     return [
         ("grpc.primary_user_agent", f"remora-python/{remora.__version__}"),
-        ("grpc.service_config", Path(__file__).with_name("service_config.json").read_text()),
         # A page of a thousand large attachments passes the default of 4 MiB.
         ("grpc.max_receive_message_length", 64 * 1024 * 1024),
         ("grpc.keepalive_time_ms", 60_000),

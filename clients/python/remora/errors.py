@@ -51,6 +51,10 @@ class ConnectionFailedError(RemoraError):
     default_reason = "CONNECTION_FAILED"
 
 
+class NotServedError(ConnectionFailedError):
+    """Something answers at the address, but does not serve this client; the message says why, and what to do."""
+
+
 class SourceChangedError(RemoraError):
     """The file changed while it was read, so what was sent is neither the old nor the new content."""
 

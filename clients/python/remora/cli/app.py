@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 import remora
+from remora.addresses import DEFAULT_ADDRESS
 from remora.cli import cards, log, transfers
-from remora.cli.settings import DEFAULT_ADDRESS, Settings, refuse_unknown
+from remora.cli.settings import Settings, refuse_unknown
 
 ANYWHERE = "--address, --key, --workspace, --ca, --cert and --json may stand before or after the command."
 

@@ -35,7 +35,9 @@ def tell(error: Exception, *, as_json: bool) -> int:
     if isinstance(error, remora.RemoraError):
         step = NEXT_STEPS.get(error.reason, "")
         message = error.message
-        if isinstance(error, remora.ConnectionFailedError):
+        if isinstance(error, remora.NotServedError):
+            step = ""  # Its message says that already.
+        elif isinstance(error, remora.ConnectionFailedError):
             # What gRPC says begins with its own affairs and ends with what happened.
             message = f"could not reach the server ({message.rsplit(': ', 1)[-1].rstrip('.')})."
         described = {"code": error.code, "metadata": error.metadata, "retry_after": error.retry_after}

@@ -12,8 +12,8 @@ from pathlib import Path
 import typer
 
 import remora
+from remora.addresses import require_address
 
-DEFAULT_ADDRESS = "localhost:7460"
 PATIENCE_SECONDS = 300.0
 WITH_VALUE = ("--address", "--key", "--workspace", "--ca", "--cert")
 # The programs share one environment: each refuses a name that neither knows, and passes over the other's settings.
@@ -43,6 +43,10 @@ class Settings:
 
     def client(self, patience: float = PATIENCE_SECONDS) -> remora.Client:
         """Make a client with these settings."""
+        try:
+            require_address(self.address)
+        except ValueError as problem:
+            raise UsageError(str(problem)) from None
         key, workspace = self.key, self.workspace
         if not key:
             # So that `remora put DEMO-1 README.md` works beside a server that was just started here.
