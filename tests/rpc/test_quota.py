@@ -46,8 +46,12 @@ def delete(api: Api, file: file_pb2.File) -> None:
     api.files.DeleteFile(pb.DeleteFileRequest(file_id=file.id))
 
 
-def require_final(refusal: Refusal) -> None:
-    """Hold a refusal to what is told of quotas: whose, and no hint to try again."""
+def require_final(refusal: Refusal, requested_bytes: int, used_bytes: int, reserved_bytes: int) -> None:
+    """Hold a refusal to what is told of quotas: whose, how much of what, and no hint to try again."""
+    numbers = {"requested_bytes": requested_bytes, "used_bytes": used_bytes + reserved_bytes, "limit_bytes": LIMIT}
+    assert dict(refusal.info.metadata) == {name: str(number) for name, number in numbers.items()}
+    assert f"{requested_bytes} bytes more do not fit: of its {LIMIT} bytes" in refusal.message
+    assert f"has used {used_bytes}, and open uploads hold {reserved_bytes};" in refusal.message
     failure = error_details_pb2.QuotaFailure()
     assert any(detail.Unpack(failure) for detail in refusal.details)
     assert failure.violations[0].subject.startswith("workspaces/wks_")
@@ -67,7 +71,7 @@ def test_a_ticket_holds_what_it_declares(api: Api) -> None:
     require_free(api, 20 * KIB)
     with refused(EXHAUSTED, "QUOTA_EXCEEDED") as refusals:
         upload(api, os.urandom(21 * KIB))
-    require_final(refusals[0])
+    require_final(refusals[0], 21 * KIB, 0, 80 * KIB)
     cancel(api, two)
     require_free(api, 40 * KIB)
     append(api, one, 0, os.urandom(60 * KIB))
@@ -96,7 +100,7 @@ def test_a_stream_that_comes_to_the_quota(api: Api) -> None:
         stream.ask_flush()
         with refused(EXHAUSTED, "QUOTA_EXCEEDED") as refusals:
             stream.rest()
-        require_final(refusals[0])
+        require_final(refusals[0], 40 * KIB, 40 * KIB, 50 * KIB)
     kept = ticket(api, stream.ticket_id)
     assert (kept.state, kept.committed_size) == (upload_ticket_pb2.UPLOAD_TICKET_STATE_UPLOADING, 50 * KIB)
     require_free(api, 10 * KIB)
@@ -119,7 +123,7 @@ def test_finishing_beyond_the_quota(api: Api) -> None:
         stream.send(data)
         with refused(EXHAUSTED, "QUOTA_EXCEEDED") as refusals:
             stream.finish(checksums=checksums_of(data))
-        require_final(refusals[0])
+        require_final(refusals[0], 50 * KIB, 60 * KIB, 0)
     delete(api, other)
     append(api, stream.ticket_id, 0, data)
     assert read(api, create_file(api, stream.ticket_id, checksums=checksums_of(data)).file.id) == data
@@ -132,7 +136,7 @@ def test_opening_in_a_full_workspace(api: Api) -> None:
     for ticket_id in (silent, ""):
         with Stream(api, ticket_id) as stream, refused(EXHAUSTED, "QUOTA_EXCEEDED") as refusals:
             stream.ready()
-        require_final(refusals[0])
+        require_final(refusals[0], 1, 70 * KIB, 30 * KIB)
     data = os.urandom(30 * KIB)
     with Stream(api, declared) as stream:
         stream.ready()

@@ -227,7 +227,7 @@ class CursorCompactedError(RemoraError):
 
 
 class QuotaExceededError(RemoraError):
-    """The workspace has used up its storage."""
+    """The workspace has no room for so many bytes more."""
 
     default_reason = "QUOTA_EXCEEDED"
 

@@ -298,8 +298,18 @@ class QuotaExceededError(RemoraError):
 
     reason = "QUOTA_EXCEEDED"
 
-    def __init__(self, workspace_id: str) -> None:
-        super().__init__("the workspace has used up its bytes; delete files or ask the operator for more.")
+    def __init__(
+        self, workspace_id: str, *, requested_bytes: int, used_bytes: int, reserved_bytes: int, limit_bytes: int
+    ) -> None:
+        super().__init__(
+            f"{requested_bytes} bytes more do not fit: of its {limit_bytes} bytes the workspace has used {used_bytes}, "
+            f"and open uploads hold {reserved_bytes}; delete files, end uploads, or ask the operator for more.",
+            metadata={
+                "requested_bytes": str(requested_bytes),
+                "used_bytes": str(used_bytes + reserved_bytes),
+                "limit_bytes": str(limit_bytes),
+            },
+        )
         self.quota_subject = workspace_id
 
 

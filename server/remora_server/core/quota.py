@@ -27,7 +27,7 @@ class Quota:
     def charge(self, workspace_id: str, size_bytes: int) -> None:
         """Let a workspace pay for bytes, or raise QuotaExceededError."""
         while not self._store.charge(workspace_id, size_bytes, self._limit_bytes):
-            self._make_room(workspace_id)
+            self._make_room(workspace_id, size_bytes)
 
     def give_back(self, workspace_id: str, size_bytes: int) -> None:
         """Let a workspace pay for so many bytes less."""
@@ -42,7 +42,7 @@ class Quota:
         if not self._limit_bytes or wanted <= ticket.reserved_bytes:
             return ticket
         while not self._store.reserve(ticket.id, wanted, self._limit_bytes):
-            self._make_room(ticket.workspace_id)
+            self._make_room(ticket.workspace_id, wanted - ticket.reserved_bytes)
         return replace(ticket, reserved_bytes=wanted)
 
     def release(self, ticket: Ticket) -> Ticket:
@@ -56,15 +56,21 @@ class Quota:
         if not self._limit_bytes:
             return
         while self._held(workspace_id) + size_bytes > self._limit_bytes:
-            self._make_room(workspace_id)
+            self._make_room(workspace_id, size_bytes)
 
     def _held(self, workspace_id: str) -> int:
         return self._store.used_bytes(workspace_id) + self._store.reserved_bytes(workspace_id)
 
-    def _make_room(self, workspace_id: str) -> None:
+    def _make_room(self, workspace_id: str, size_bytes: int) -> None:
         """End tickets whose time is up but which no sweep has met yet; raise QuotaExceededError if there are none."""
         if not end_due_tickets(self._store, self._clock.now(), workspace_id):
-            raise errors.QuotaExceededError(workspace_id)
+            raise errors.QuotaExceededError(
+                workspace_id,
+                requested_bytes=size_bytes,
+                used_bytes=self._store.used_bytes(workspace_id),
+                reserved_bytes=self._store.reserved_bytes(workspace_id),
+                limit_bytes=self._limit_bytes,
+            )
 
 
 def end_due_tickets(store: MetadataStore, now: Micros, workspace_id: str = "") -> int:

@@ -124,8 +124,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     never works again.
     """
     ERROR_REASON_QUOTA_EXCEEDED: _ErrorReason.ValueType  # 26
-    """When: the workspace has used up its storage. Code: RESOURCE_EXHAUSTED. Details: QuotaFailure, never RetryInfo.
-    Metadata: none. Do: delete something or raise the quota; a ticket stays usable until it expires.
+    """When: the workspace has no room for so many bytes more. Code: RESOURCE_EXHAUSTED. Details: QuotaFailure, never
+    RetryInfo. Metadata: `requested_bytes`, `used_bytes` (with what open uploads hold), `limit_bytes`. Do: delete
+    something or raise the quota; a ticket stays usable until it expires.
     """
     ERROR_REASON_RATE_LIMITED: _ErrorReason.ValueType  # 27
     """When: too many requests in a short time. Code: RESOURCE_EXHAUSTED. Details: RetryInfo. Metadata: none. Do: repeat
@@ -286,8 +287,9 @@ ERROR_REASON_CURSOR_COMPACTED: ErrorReason.ValueType  # 25
 never works again.
 """
 ERROR_REASON_QUOTA_EXCEEDED: ErrorReason.ValueType  # 26
-"""When: the workspace has used up its storage. Code: RESOURCE_EXHAUSTED. Details: QuotaFailure, never RetryInfo.
-Metadata: none. Do: delete something or raise the quota; a ticket stays usable until it expires.
+"""When: the workspace has no room for so many bytes more. Code: RESOURCE_EXHAUSTED. Details: QuotaFailure, never
+RetryInfo. Metadata: `requested_bytes`, `used_bytes` (with what open uploads hold), `limit_bytes`. Do: delete
+something or raise the quota; a ticket stays usable until it expires.
 """
 ERROR_REASON_RATE_LIMITED: ErrorReason.ValueType  # 27
 """When: too many requests in a short time. Code: RESOURCE_EXHAUSTED. Details: RetryInfo. Metadata: none. Do: repeat
