@@ -59,7 +59,7 @@ from remora_server.rpc.credentials import server_credentials
 from remora_server.rpc.server import Port, RpcServer, Rules
 from remora_server.rpc.upload_stream import Pace
 from remora_server.stores.blobs_local import LocalBlobs
-from remora_server.stores.database import Database
+from remora_server.stores.database import Database, DatabaseUnreachableError
 from remora_server.stores.database_sqlite import Sqlite
 from remora_server.stores.loop_writer import LoopWriter
 from remora_server.stores.metadata import SqlMetadata
@@ -141,7 +141,17 @@ def _database(config: Config) -> Database:
         database = Postgres(config.database_url)
     except ValueError as error:
         raise ConfigError(f"The value of REMORA_DATABASE_URL {error}.") from error
-    database.wait_reachable(CONNECT_SECONDS)
+    name = f"the database of REMORA_DATABASE_URL ({config.database_name})"
+    try:
+        database.wait_reachable(
+            CONNECT_SECONDS,
+            lambda said: log.warning("%s does not answer; trying for %g seconds: %s", name, CONNECT_SECONDS, said),
+        )
+    except DatabaseUnreachableError as problem:
+        raise DatabaseUnreachableError(
+            f"{name} can't be used: {problem}; check that PostgreSQL runs there and takes connections from here, and "
+            "that the host, port, database, role and password in the URL are right."
+        ) from None
     return database
 
 

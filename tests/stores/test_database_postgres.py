@@ -19,8 +19,8 @@ import pytest
 
 from remora_server.core.errors import StorageFullError, StorageUnavailableError
 from remora_server.core.ports import MetadataStore
-from remora_server.stores import database_postgres, tables
-from remora_server.stores.database import DatabaseUnreachableError, StoreDefectError
+from remora_server.stores import database_postgres, listener, tables
+from remora_server.stores.database import DatabaseUnreachableError, Row, StoreDefectError
 from remora_server.stores.database_postgres import Postgres
 from remora_server.stores.metadata import SqlMetadata
 from remora_server.stores.migrations import check, migrate
@@ -614,8 +614,10 @@ def test_a_server_that_does_not_answer(opened: Callable[..., Postgres]) -> None:
         taken.bind(("127.0.0.1", 0))
         nowhere = opened(f"postgresql://remora:hush@127.0.0.1:{taken.getsockname()[1]}/remora")
         store = SqlMetadata(nowhere)
+        told: list[str] = []
         with pytest.raises(DatabaseUnreachableError, match="Connection refused") as said:
-            nowhere.wait_reachable(0.1)
+            nowhere.wait_reachable(0.6, told.append)
+        assert told == [str(said.value)]  # Once, though it was tried several times.
         assert "hush" not in str(said.value)
         assert "\n" not in str(said.value)
         with pytest.raises(StorageUnavailableError):
@@ -636,5 +638,31 @@ def _refusal_of(call: Callable[[], object]) -> type[Exception]:
 def test_a_database_that_is_not_there(opened: Callable[..., Postgres]) -> None:
     """It is told at once, since waiting does not make it."""
     missing = opened(postgres.named(postgres.shared_url(), "nothing_here"))
+    told: list[str] = []
     with pytest.raises(DatabaseUnreachableError, match='database "nothing_here" does not exist'):
-        missing.wait_reachable(600)
+        missing.wait_reachable(600, told.append)
+    assert not told
+
+
+def test_a_listener_whose_database_is_away(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says so once, however often it tries, and once that it is back."""
+    monkeypatch.setattr(listener, "AGAIN_SECONDS", 0.01)
+    caplog.set_level("INFO", listener.__name__)
+    refused_times, told = 0, threading.Event()
+
+    def connect() -> psycopg.Connection[Row]:
+        nonlocal refused_times
+        if refused_times < 5:
+            refused_times += 1
+            raise psycopg.OperationalError("away")
+        return psycopg.connect(postgres.shared_url(), autocommit=True)
+
+    hearing = listener.Listener(connect, "changes", lambda _: False, told.set)
+    try:
+        assert told.wait(20)
+    finally:
+        hearing.close()
+    assert [record.message.partition(" until")[0] for record in caplog.records] == [
+        "not hearing of other servers",
+        "hearing of other servers again",
+    ]

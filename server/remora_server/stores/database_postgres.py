@@ -247,15 +247,23 @@ class Postgres(Database):
                 session.close()
         self._pool.close()
 
-    def wait_reachable(self, seconds: float) -> None:
-        """Wait for a database that is about to start; raise DatabaseUnreachableError with what the driver says."""
+    def wait_reachable(self, seconds: float, waiting: Callable[[str], None]) -> None:
+        """Wait for a database that is about to start; raise DatabaseUnreachableError with what the driver says.
+
+        `waiting` hears once, with the same text, that it is tried again.
+        """
         until = time.monotonic() + seconds
+        has_told = False
         while True:
             try:
                 psycopg.connect(**self._parameters).close()
             except psycopg.Error as error:
+                said = " ".join(str(error).split())
                 if time.monotonic() > until or not _may_pass(error):
-                    raise DatabaseUnreachableError(" ".join(str(error).split())) from None
+                    raise DatabaseUnreachableError(said) from None
+                if not has_told:
+                    waiting(said)
+                    has_told = True
                 time.sleep(0.25)
             else:
                 return

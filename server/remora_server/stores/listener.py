@@ -44,15 +44,21 @@ class Listener:
         self._thread.join()
 
     def _work(self) -> None:
+        is_away = False
         while not self._closing.is_set():
             try:
                 with self._connect() as connection:
                     connection.execute(f"LISTEN {self._channel}")
+                    if is_away:
+                        log.info("hearing of other servers again")
+                        is_away = False
                     self._tell()  # What came while nobody heard.
                     while not self._closing.wait(REST_SECONDS):
                         self._hear(connection)
             except psycopg.Error as error:
-                log.info("not hearing of other servers for now: %r", error)
+                if not is_away:
+                    log.info("not hearing of other servers until the database is back: %r", error)
+                    is_away = True
                 self._closing.wait(AGAIN_SECONDS)
             except Exception:
                 log.exception("whoever was told of other servers failed")
