@@ -120,7 +120,11 @@ def test_durations_have_units(text: str, seconds: float) -> None:
         ("REMORA_DEDUP_MODE", "proof", "must be one of READABLE, OWN, OFF"),
         ("REMORA_STRICT_ISSUES", "maybe", "must be true or false"),
         ("REMORA_LOG", "loud", "must be one of debug, info, warning, error"),
-        ("REMORA_BLOBS", "/srv/blobs", "must be file:///absolute/path, gs://bucket or gs://bucket/prefix"),
+        (
+            "REMORA_BLOBS",
+            "s3://bucket",
+            "must be a directory, file:///absolute/path, gs://bucket or gs://bucket/prefix",
+        ),
         (
             "REMORA_PUBLIC_URL",
             "https://files.example.com/",
@@ -261,6 +265,7 @@ def test_every_setting_explains_itself(capsys: pytest.CaptureFixture[str]) -> No
     [
         ({}, "remora-data/remora.db + remora-data/blobs"),
         ({"REMORA_DATA": "/srv/r", "REMORA_BLOBS": "file:///mnt/a%20b"}, "/srv/r/remora.db + /mnt/a b"),
+        ({"REMORA_BLOBS": "/mnt/a%20b"}, "remora-data/remora.db + /mnt/a%20b"),
         ({"REMORA_BLOBS": "gs://bucket/some/prefix"}, "remora-data/remora.db + gs://bucket/some/prefix"),
         (
             {"REMORA_DATABASE_URL": "postgresql://me:secret@host/db", "REMORA_BLOBS": "gs://bucket"},

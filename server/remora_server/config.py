@@ -150,7 +150,17 @@ def _shaped(pattern: str, accepted: str) -> Callable[[str], str]:
 _database_url = _shaped(
     r"sqlite:///[^?#]+|postgres(ql)?://\S+", "sqlite:///relative/path, sqlite:////absolute/path or postgresql://..."
 )
-_blobs = _shaped(r"file:///[^?#]+|gs://[^/?#]+(/[^?#]*)?", "file:///absolute/path, gs://bucket or gs://bucket/prefix")
+_blobs_url = _shaped(
+    r"file:///[^?#]+|gs://[^/?#]+(/[^?#]*)?", "a directory, file:///absolute/path, gs://bucket or gs://bucket/prefix"
+)
+
+
+def _blobs(text: str) -> str:
+    # What names a scheme is a URL, known or not; anything else is a directory, as for DATA.
+    is_directory = text.strip() and not re.match(r"[A-Za-z][A-Za-z0-9+.-]*:", text)
+    return text if is_directory else _blobs_url(text)
+
+
 _public_url = _shaped(
     r"https?://[^/?#@\s]+(/[^?#\s]*[^?#/\s])?", "a URL such as https://files.example.com, without / at its end"
 )
@@ -169,7 +179,7 @@ class Config:
 
     data: Path = _setting(_path, "./remora-data", "directory that holds everything the server keeps")
     database_url: str = _setting(_database_url, "", "database; empty is a SQLite file under DATA", secret=True)
-    blobs: str = _setting(_blobs, "", "where file contents are kept; empty is the directory DATA/blobs")
+    blobs: str = _setting(_blobs, "", "directory or URL that keeps file contents; empty is DATA/blobs")
     listen: str = _setting(_some_text, "127.0.0.1", "address that both ports listen on")
     grpc_port: int = _setting(_whole(0, 65535), "7460", "port of gRPC; 0 takes a free one")
     http_port: int = _setting(_whole(0, 65535), "8460", "port of HTTP; 0 takes a free one")
@@ -227,7 +237,9 @@ class Config:
     def blobs_path(self) -> Path:
         """Name the directory of the local blob store: the one of `blobs`, else `blobs` under `data`."""
         path = self.blobs.removeprefix("file://")
-        return Path(unquote(path)) if path != self.blobs else self.data / "blobs"
+        if path != self.blobs:
+            return Path(unquote(path))
+        return Path(path) if path else self.data / "blobs"
 
     @property
     def blobs_name(self) -> str:
