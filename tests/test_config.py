@@ -236,6 +236,16 @@ def test_shown_values_can_be_given_back() -> None:
     assert dataclasses.replace(given, database_url="", blobs="") == Config()
 
 
+@pytest.mark.parametrize(
+    ("listen", "is_exposed"),
+    [("127.0.0.2", False), ("::1", False), ("localhost", False), ("::", True), ("10.0.0.1", True), ("db", True)],
+)
+def test_who_is_exposed(listen: str, is_exposed: bool) -> None:  # noqa: FBT001
+    """Whoever listens to other machines, but for TLS."""
+    assert load({"REMORA_LISTEN": listen}).is_exposed is is_exposed
+    assert not load({"REMORA_LISTEN": listen, "REMORA_TLS_CERT": "cert.pem"}).is_exposed
+
+
 def test_secrets_are_masked() -> None:
     """Neither rows, nor repr, nor an error shows a secret."""
     url = "postgresql://remora:hush/@hush@db.example/remora?password=hush&x=1"

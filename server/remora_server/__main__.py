@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import uvloop
 
@@ -30,6 +31,8 @@ VERSION = "0.1.0"
 DEFAULT_GRPC_PORT = 7460
 
 Command = Callable[[Config, argparse.Namespace], int]
+
+log = logging.getLogger("remora_server")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -66,6 +69,12 @@ def _serve(settings: Config, options: argparse.Namespace) -> int:
         return _serve_here(settings, options, lambda _: parent.tell_ready(), is_worker=True)
 
     def on_ready(ready: app.Ready) -> None:
+        if settings.is_exposed:
+            log.warning(
+                "listening on %s without TLS: keys and contents can be read on the way; set REMORA_TLS_CERT and "
+                "REMORA_TLS_KEY, or let nobody but a proxy with TLS reach the ports",
+                settings.listen,
+            )
         seeded = ready.seeded
         if options.json:
             report: dict[str, object] = {"event": "ready", "grpc": ready.grpc, "http": ready.http}
@@ -220,18 +229,26 @@ def _dev_info(settings: Config, options: argparse.Namespace) -> int:
     return DONE
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are short: the flags of all settings would push them off the screen."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong, and where all options are told, and end."""
+        self.exit(BAD_USAGE, f"{self.prog}: {message}. See `{self.prog} --help`.\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    shared = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    shared = _Parser(add_help=False, allow_abbrev=False)
     shared.add_argument("--json", action="store_true", help="print JSON: one object, or one line an item")
     config.add_flags(shared)
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="remora-server", description="The Remora server and its operator's commands.", allow_abbrev=False
     )
     parser.add_argument("--version", action="version", version=f"remora-server {VERSION}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def add(
-        owner: argparse._SubParsersAction[argparse.ArgumentParser],
+        owner: argparse._SubParsersAction[_Parser],
         name: str,
         command: Command,
         meaning: str,
@@ -249,7 +266,7 @@ def _parser() -> argparse.ArgumentParser:
         made.set_defaults(command=command)
         return made
 
-    def group(name: str, meaning: str) -> argparse._SubParsersAction[argparse.ArgumentParser]:
+    def group(name: str, meaning: str) -> argparse._SubParsersAction[_Parser]:
         made = commands.add_parser(name, help=meaning, description=meaning, allow_abbrev=False)
         return made.add_subparsers(required=True, metavar="COMMAND")
 

@@ -49,7 +49,7 @@ from remora_server.core.tenants import Tenants
 from remora_server.core.threads import Threads
 from remora_server.core.tickets import MAX_AGE, Tickets
 from remora_server.core.uploads import Uploads
-from remora_server.gateway.app import Bounds, Gateway, bind
+from remora_server.gateway.app import Bounds, Gateway, bind, cannot_listen
 from remora_server.gateway.app import Rules as GatewayRules
 from remora_server.gateway.bodies import Pace as UploadPace
 from remora_server.gateway.health import Health
@@ -271,10 +271,7 @@ async def supervise(
             try:
                 held = holding.enter_context(workers.reserve(config.listen, port))
             except OSError as problem:
-                raise OSError(
-                    f"can't listen on {config.listen}:{port} for {name}: {problem.strerror}; "
-                    f"choose another with --{name.lower()}-port."
-                ) from problem
+                raise cannot_listen(config.listen, port, name, problem) from problem
             ports.append(int(held.getsockname()[1]))
         where = ["--grpc-port", str(ports[0]), "--http-port", str(ports[1]), "--as-worker"]
         group = workers.Workers([*command, *where], config.workers, config.drain_timeout_seconds)

@@ -218,6 +218,15 @@ class Config:
     origins: Mapping[str, str] = dataclasses.field(default_factory=dict, repr=False, compare=False)
 
     @property
+    def is_exposed(self) -> bool:
+        """Tell whether other machines can reach the ports without TLS."""
+        try:
+            is_loopback = ipaddress.ip_address(self.listen).is_loopback
+        except ValueError:
+            is_loopback = self.listen == "localhost"
+        return self.tls_cert is None and not is_loopback
+
+    @property
     def is_postgres(self) -> bool:
         """Tell which of the two databases is used."""
         return self.database_url.startswith(("postgres://", "postgresql://"))

@@ -135,3 +135,11 @@ def test_an_address_that_is_none(monkeypatch: pytest.MonkeyPatch, address: str, 
     assert message in json.loads(messages)["error"]["message"]
     with pytest.raises(ValueError, match="the address"):
         Client(workspace="demo")
+
+
+def test_a_file_that_is_not_there() -> None:
+    """What is wrong and what to do about it are two sentences."""
+    options = ["--address", "127.0.0.1:1", "--workspace", "demo", "--key", "k", "--ca", "nope.pem"]
+    code, _, messages = run(None, "ls", "DEMO-1", *options)
+    assert code == 2
+    assert messages == "remora: nope.pem: No such file or directory. Check the path and its permissions.\n"

@@ -426,6 +426,49 @@ def test_exit_codes_of_remora_server(tmp_path: Path, arguments: tuple[str, ...],
     assert bool(done.stderr.strip()) == (code != 0)
 
 
+def test_bad_usage_is_told_in_a_line(tmp_path: Path) -> None:
+    """The flags of all settings, which every command takes, do not come before what is wrong."""
+    done = run(clean_environment(tmp_path), REMORA_SERVER, "keys", "list", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr == (
+        "remora-server keys list: the following arguments are required: --workspace. "
+        "See `remora-server keys list --help`.\n"
+    )
+
+
+@pytest.mark.parametrize("more", [(), ("--workers", "2")])
+def test_an_address_that_can_not_be_listened_on(tmp_path: Path, more: tuple[str, ...]) -> None:
+    """It is the address that is to be changed, not a port."""
+    ports = ("--grpc-port", "0", "--http-port", "0")
+    environment = clean_environment(tmp_path, REMORA_LISTEN="0.0.0.999")
+    done = run(environment, REMORA_SERVER, "serve", *ports, *more, cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.endswith("choose another with --listen.\n")
+
+
+def test_listening_to_other_machines_without_tls(start_server: StartServer) -> None:
+    """The log warns of it once; of a server that only this machine reaches it says nothing."""
+    warning = "without TLS: keys and contents can be read on the way"
+    assert warning not in start_server().log()
+    for more in ((), ("--workers", "2")):
+        server = start_server("--listen", "0.0.0.0", *more)  # noqa: S104 - That is what is warned of.
+        assert server.log().count(warning) == 1
+        server.stop()
+
+
+def test_blobs_in_a_directory_of_that_name(tmp_path: Path) -> None:
+    """Whether its path is absolute or not, REMORA_BLOBS takes it, and what is stored is there."""
+    for number, blobs in enumerate((str(tmp_path / "absolute"), os.path.relpath(tmp_path / "relative"))):
+        server = RunningServer(tmp_path / f"data{number}", environment={"REMORA_BLOBS": blobs}).start()
+        try:
+            path = tmp_path / "some.bin"
+            path.write_bytes(os.urandom(MIB))
+            remora_json(environment_for(server, tmp_path), "put", "DEMO-1", str(path))
+        finally:
+            server.stop()
+        assert any(kept.is_file() and kept.stat().st_size == MIB for kept in Path(blobs).rglob("*"))
+
+
 def test_fsck_finds_a_flipped_byte(start_server: StartServer, tmp_path: Path) -> None:
     """It ends with 1 and names file and blob; without a backup, what the README says makes it clean again."""
     server = start_server()

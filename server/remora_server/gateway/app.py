@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
@@ -180,7 +181,12 @@ def bind(listen: str, port: int, *, share_port: bool = False) -> socket.socket:
         bound.bind((listen, port))
     except OSError as problem:
         bound.close()
-        raise OSError(
-            f"can't listen on {listen}:{port} for HTTP: {problem.strerror}; choose another with --http-port."
-        ) from problem
+        raise cannot_listen(listen, port, "HTTP", problem) from problem
     return bound
+
+
+def cannot_listen(listen: str, port: int, name: str, problem: OSError) -> OSError:
+    """Return an error that says which of the two to change, the port or the address."""
+    is_of_port = problem.errno in {errno.EADDRINUSE, errno.EACCES}
+    flag = f"--{name.lower()}-port" if is_of_port else "--listen"
+    return OSError(f"can't listen on {listen}:{port} for {name}: {problem.strerror}; choose another with {flag}.")

@@ -53,7 +53,7 @@ def tell(error: Exception, *, as_json: bool) -> int:
         return error.exit_code
     if isinstance(error, OSError):
         what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-        _print("FILE_ERROR", what, "Check the path and its permissions.", {}, as_json=as_json)
+        _print("FILE_ERROR", f"{what.rstrip('.')}.", "Check the path and its permissions.", {}, as_json=as_json)
         return MISUSED
     raise error
 
