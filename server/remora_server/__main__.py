@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return DONE
     except (
         *(RemoraError, LeaseHeldError, ForeignBlobsError, OSError),
-        *(app.NotMigratedError, DatabaseUnreachableError),
+        *(app.NotMigratedError, app.BlobsUnreachableError, DatabaseUnreachableError),
     ) as problem:
         return _refuse(options, str(problem), REFUSED)
     except KeyboardInterrupt:
@@ -116,7 +116,7 @@ def _gc(settings: Config, options: argparse.Namespace) -> int:
         blobs = done.deleted_blobs + done.orphan_blobs
         progress.show(lambda: f"{blobs} blobs ({done.deleted_bytes} bytes), {done.purged_files} files so far")
 
-    with app.open_stores(settings) as stores, Progress(sys.stderr) as progress:
+    with app.open_stores(settings, needing_blobs=True) as stores, Progress(sys.stderr) as progress:
         swept = app.sweep_of(stores).sweep(int(grace * SECOND), dry_run=options.dry_run, told=told)
     report = {name: getattr(swept, name) for name in swept.__slots__}
     would = "would remove" if swept.dry_run else "removed"
@@ -135,7 +135,7 @@ def _fsck(settings: Config, options: argparse.Namespace) -> int:
     def told(done: int, total: int) -> None:
         progress.show(lambda: f"checked {done} of {total} blobs")
 
-    with app.open_stores(settings) as stores, Progress(sys.stderr) as progress:
+    with app.open_stores(settings, needing_blobs=True) as stores, Progress(sys.stderr) as progress:
         checked = app.check_of(stores).run(told)
     report = checked.report()
     state = "clean" if checked.clean else "not clean"

@@ -29,6 +29,7 @@ from remora_server.core.check import Check
 from remora_server.core.dedup import DedupMode
 from remora_server.core.deletion import Deletion
 from remora_server.core.downloads import Downloads
+from remora_server.core.errors import StorageUnavailableError
 from remora_server.core.files import Files
 from remora_server.core.forwarding import Proxies
 from remora_server.core.intake import Intake
@@ -106,9 +107,16 @@ class NotMigratedError(Exception):
     """The database is not at the version of this server."""
 
 
+class BlobsUnreachableError(Exception):
+    """The blob store does not answer."""
+
+
 @contextlib.contextmanager
-def open_stores(config: Config, *, migrating: bool = False) -> Iterator[Stores]:
-    """Open the stores that the settings choose; raise NotMigratedError unless the database is up to date."""
+def open_stores(config: Config, *, migrating: bool = False, needing_blobs: bool = False) -> Iterator[Stores]:
+    """Open the stores that the settings choose; raise NotMigratedError unless the database is up to date.
+
+    A blob store that does not answer raises BlobsUnreachableError for those who need it; others do without.
+    """
     database = _database(config)
     if migrating:
         config.data.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -119,7 +127,7 @@ def open_stores(config: Config, *, migrating: bool = False) -> Iterator[Stores]:
     writer = Writer(database)
     metadata, clock = SqlMetadata(database), SystemClock()
     try:
-        blobs, transfers = _blobs(config, metadata, writer, clock)
+        blobs, transfers = _blobs(config, metadata, writer, clock, needing_blobs=needing_blobs)
         yield Stores(database, metadata, blobs, transfers, writer, clock)
     finally:
         writer.close()
@@ -162,7 +170,7 @@ def leases_of(stores: Stores) -> Leases:
 
 
 def _blobs(
-    config: Config, metadata: SqlMetadata, writer: Writer, clock: SystemClock
+    config: Config, metadata: SqlMetadata, writer: Writer, clock: SystemClock, *, needing_blobs: bool
 ) -> tuple[LandingStore, DirectTransfers | None]:
     """Open the blob store, and what moves bytes past this server, if the store can be reached from outside."""
     if config.bucket is None:
@@ -181,7 +189,14 @@ def _blobs(
         ) from error
     try:
         bucket = open_bucket(name, Patience())
-        bucket.check(prefix)
+        try:
+            bucket.check(prefix)
+        except StorageUnavailableError:
+            if needing_blobs:
+                raise BlobsUnreachableError(
+                    f"the bucket of REMORA_BLOBS ({config.blobs_name}) does not answer; check the network between here "
+                    "and Cloud Storage, proxies and name service among it."
+                ) from None
         signer = find_signer(bucket)
     except BucketUnusableError as problem:
         raise ConfigError(f"REMORA_BLOBS can't be used: {problem}") from problem
@@ -256,7 +271,7 @@ class Ready:
 def prepare(config: Config, *, dev_mode: bool) -> dev.Seeded | None:
     """Do what is done once before several workers serve; return what development mode seeded."""
     _certificates(config)
-    with open_stores(config, migrating=True) as stores:
+    with open_stores(config, migrating=True, needing_blobs=True) as stores:
         require_own(stores.metadata, stores.blobs)
         return _seed(config, stores) if dev_mode else None
 
@@ -284,7 +299,7 @@ async def serve(config: Config, *, dev_mode: bool, on_ready: Callable[[Ready], N
     loop = asyncio.get_running_loop()
     for signal_number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signal_number, stopping.set)
-    with open_stores(config, migrating=not is_worker) as stores:
+    with open_stores(config, migrating=not is_worker, needing_blobs=True) as stores:
         # Bytes in a blob store that another database sweeps would be removed as litter.
         require_own(stores.metadata, stores.blobs)
         seeded = _seed(config, stores) if dev_mode and not is_worker else None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import http.client
-import logging
 import os
 from base64 import b64decode
 from collections.abc import Iterator, Mapping
@@ -30,6 +29,7 @@ from remora_server.stores.gcs_calls import (
     CloudRefusalError,
     Gone,
     Patience,
+    credentials_unusable,
     told,
     transport_for,
 )
@@ -37,8 +37,6 @@ from remora_server.stores.gcs_calls import (
 SCOPES = ("https://www.googleapis.com/auth/devstorage.read_write", "https://www.googleapis.com/auth/iam")
 PAGE = 1000
 OCTETS = "application/octet-stream"
-
-log = logging.getLogger(__name__)
 
 
 class _MissingError(Exception):
@@ -82,7 +80,7 @@ class Bucket:
         self._downloads = f"{client.api_endpoint}/download/storage/v1/b/{quote(name)}/o"
 
     def check(self, prefix: str) -> None:
-        """Raise BucketUnusableError if this bucket is not there for us; one that does not answer may do so later."""
+        """Raise BucketUnusableError if this bucket is not there for us, StorageUnavailableError if nobody answers."""
         try:
             self._asking.ask(
                 "looking at the bucket",
@@ -98,8 +96,6 @@ class Bucket:
                 f"Cloud Storage refuses the bucket {self.name} to this server ({refusal}); grant its account the role "
                 "roles/storage.objectUser there."
             ) from None
-        except StorageUnavailableError:
-            log.warning("Cloud Storage does not answer; whatever needs file contents will fail until it does")
 
     def probe(self, prefix: str) -> None:
         """Raise unless Cloud Storage answers now; nothing is repeated."""
@@ -345,6 +341,8 @@ def open_bucket(name: str, patience: Patience) -> Bucket:
         try:
             credentials, _ = google.auth.default(scopes=SCOPES)
         except auth_exceptions.GoogleAuthError as error:
+            if path := os.environ.get("GOOGLE_APPLICATION_CREDENTIALS"):
+                raise credentials_unusable(path, error) from None
             raise BucketUnusableError(
                 f"there are no credentials for Cloud Storage ({told(error)}); set GOOGLE_APPLICATION_CREDENTIALS to "
                 "the file of a service account, or run where Google gives the machine one."

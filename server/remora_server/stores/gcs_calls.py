@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import http.client
 import logging
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -115,6 +116,16 @@ def _named(what: str, error: Exception, told_as: Mapping[type[Exception], type[E
         log.error("%s: Cloud Storage refuses this server: %s", what, told(error))
         return CloudRefusalError(told(error))
     return error
+
+
+def credentials_unusable(path: str, error: Exception) -> BucketUnusableError:
+    """Return the error for a file of credentials that is missing, or is none."""
+    is_there = os.path.isfile(path)  # noqa: PTH113 - a path of the environment, which nothing else is done with.
+    return BucketUnusableError(
+        f"GOOGLE_APPLICATION_CREDENTIALS names {path}, which is "
+        f"{f'no file of credentials that can be read ({type(error).__name__})' if is_there else 'not there'}; "
+        "set it to the file of a service account, or unset it where Google gives the machine one."
+    )
 
 
 def told(error: BaseException | None) -> str:

@@ -28,6 +28,7 @@ from remora_server.core.ports import Clock
 from remora_server.core.values import replace
 from remora_server.stores.blobs_gcs import GcsBlobs
 from remora_server.stores.gcs_bucket import OCTETS, Bucket, ObjectExistsError, SessionGoneError
+from remora_server.stores.gcs_calls import credentials_unusable
 from remora_server.stores.gcs_staged import BLOCK_BYTES
 
 Result = TypeVar("Result")
@@ -173,7 +174,10 @@ def find_signer(bucket: Bucket) -> auth_credentials.Signing | None:
     """Find what signs: the key of the server's credentials, or IAM where Google keeps the key; None if nothing may."""
     if os.environ.get("STORAGE_EMULATOR_HOST"):
         path = os.environ.get("GOOGLE_APPLICATION_CREDENTIALS")
-        return service_account.Credentials.from_service_account_file(path) if path else None
+        try:
+            return service_account.Credentials.from_service_account_file(path) if path else None
+        except (OSError, ValueError) as error:
+            raise credentials_unusable(path or "", error) from None
     credentials = bucket.transport.credentials
     if isinstance(credentials, auth_credentials.Signing):
         return credentials
