@@ -15,7 +15,7 @@ from remora.v1 import activity_service_pb2 as activity_pb
 from remora.v1 import attachment_service_pb2 as pb
 from remora.v1 import link_service_pb2 as link_pb
 from tests import postgres
-from tests.e2e.programs import REMORA_SERVER, clean_environment, run
+from tests.e2e.programs import REMORA, REMORA_SERVER, clean_environment, environment_for, run
 from tests.postgres import Cluster
 from tests.rpc.asking import WORKSPACE, at_once, card, outcome_of
 from tests.running import Api, RunningServer, issue, refused, until
@@ -170,8 +170,11 @@ def test_postgresql_goes_away_and_comes_back(cluster: Cluster, on: Servers) -> N
         assert not checked[finding], finding
 
 
-def test_health_tells_of_the_database(cluster: Cluster, on: Servers) -> None:
-    """While PostgreSQL is away a read is UNAVAILABLE; as soon as it is back, reads and changes work."""
+def test_health_tells_of_the_database(cluster: Cluster, on: Servers, tmp_path: Path) -> None:
+    """While PostgreSQL is away a read is UNAVAILABLE; as soon as it is back, reads and changes work.
+
+    The program says meanwhile that the server was reached.
+    """
     server = on(cluster.url)
     api = server.api()
     made = upload(api, b"kept", attach_to="HEALTH-1")
@@ -181,6 +184,8 @@ def test_health_tells_of_the_database(cluster: Cluster, on: Servers) -> None:
             read(api, made.file.id)
         with refused(CODE.UNAVAILABLE, "STORAGE_UNAVAILABLE"):
             upload(api, b"new")
+    environment = environment_for(server, tmp_path)
+    until(lambda: "was reached, but says that it can't serve" in run(environment, REMORA, "ls", "HEALTH-1").stderr, 60)
     cluster.start()
     until(lambda: outcome_of(lambda: read(api, made.file.id)) is CODE.OK)
     assert read(api, made.file.id) == b"kept"
