@@ -28,6 +28,13 @@ INTRODUCTION = """\
 What `scripts/demo-cluster` printed, as it was. Remarks stand between the blocks. All of it runs on one machine, without
 containers: PostgreSQL comes from a Python package, and the bucket is the strict fake that the tests use.
 
+The commands want `jq`, and run in the root of the repository, after these two in each terminal:
+
+```bash
+scripts/setup server postgres gcs dev
+export PATH="$PWD/.venv/bin:$PATH"
+```
+
 Two settings make it the real thing: `REMORA_BLOBS=gs://YOUR-BUCKET/PREFIX`, and **no** `STORAGE_EMULATOR_HOST`. The
 credentials are then the application default ones (`gcloud auth application-default login`, a service account of the
 machine, or `GOOGLE_APPLICATION_CREDENTIALS`); they need `roles/storage.objectUser` on the bucket, and to sign URLs

@@ -42,7 +42,7 @@ def test_the_commands(start_server: Callable[..., RunningServer], folder: Path) 
     """They run as they stand there, but for the address of the server, and the files are what they should be."""
     require("jq")
     server = start_server()
-    script = "\n".join(["set -eu -o pipefail", *readme.blocks("sh", PAGE)])
+    script = "\n".join(["set -eu -o pipefail", *readme.blocks("bash", PAGE)])
     script = script.replace(readme.ADDRESS, server.address).replace("dev-info", f"dev-info --data {server.data}")
     environment = clean_environment(folder)
     path = [str(Path(sys.executable).parent), str(curls.folder_of(curls.best_tool(), folder)), environment["PATH"]]
