@@ -25,6 +25,7 @@ from remora_server.core.model import (
     Issue,
     Lease,
     Link,
+    Media,
     Micros,
     Project,
     Ticket,
@@ -739,6 +740,49 @@ class BlobStore(Protocol):
 
     def probe(self) -> None:
         """Raise StorageUnavailableError unless the store answers now."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A rendition as it was made."""
+
+    rendition: str  # PREVIEW or THUMBNAIL
+    content_type: str
+    width: int
+    height: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What was found out about some content by decoding it, and what it looks like."""
+
+    media: Media
+    pictures: Sequence[Picture] = ()
+
+
+class PreviewRefusedError(Exception):
+    """Content can't be shown, now or later; the message says why, in a short sentence for its owner."""
+
+    def __init__(self, reason: str, media: Media | None = None) -> None:
+        super().__init__(reason)
+        self.media = media or Media()  # What could be found out nevertheless.
+
+
+class PreviewerLostError(Exception):
+    """Whoever decoded died or did not answer; another time it may go well."""
+
+
+class Previewer(Protocol):
+    """Decodes content, elsewhere than in this process: it may be hostile. Any thread may call."""
+
+    def measure(self, content_type: str, source: BlobReader) -> Media | None:
+        """Return what the beginning of small content tells, such as width and height; None if not within a second."""
+        ...
+
+    def render(self, content_type: str, source: BlobReader) -> Look:
+        """Decode content; raise PreviewRefusedError or PreviewerLostError. What `source` raises comes through."""
         ...
 
 
