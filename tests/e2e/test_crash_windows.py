@@ -78,10 +78,11 @@ def by_stream(api: Api, ticket_id: str, data: bytes) -> None:
 
 
 def by_append(api: Api, ticket_id: str, data: bytes) -> None:
-    """Send what is missing in pieces, then make the file."""
+    """Send what is missing in pieces, then make the file; asked for while it is verified, it is asked for again."""
     while (start := ticket(api, ticket_id).committed_size) < len(data):
         append(api, ticket_id, start, data[start : start + 700 * KIB])
-    create_file(api, ticket_id, checksums=checksums_of(data))
+    while create_file(api, ticket_id, checksums=checksums_of(data)).HasField("upload_ticket"):
+        pass
 
 
 Send = Callable[[Api, str, bytes], None]

@@ -30,7 +30,8 @@ from remora_server.rpc.errors import status_of
 from remora_server.rpc.upload_stream import HEARTBEAT_SECONDS, Draining, Pace, UploadStream, done_to_proto
 
 BATCH_BYTES = 3 * 1024 * 1024
-CREATE_WAIT_SECONDS = 10.0
+# Longer than a killed server's claim to be verifying lasts, so that few callers ever hear of one.
+CREATE_WAIT_SECONDS = 15.0
 
 CheckAgain = Callable[[grpc.aio.ServicerContext[Any, Any]], Awaitable[Caller]]
 
