@@ -786,6 +786,26 @@ class Previewer(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a scanner says of some content."""
+
+    is_clean: bool
+    finding: str = ""  # The scanner's own name for what it found, at most 200 printable characters.
+
+
+class ScannerUnavailableError(Exception):
+    """It was not decided: ask again later. The message says what is wrong, for the operator's log."""
+
+
+class Scanner(Protocol):
+    """Tells whether content is dangerous. Any thread may call."""
+
+    def scan(self, source: BlobReader) -> Verdict:
+        """Decide, or raise ScannerUnavailableError. What `source` raises comes through."""
+        ...
+
+
 class LandingStore(BlobStore, Protocol):
     """A blob store into which uploads over HTTP come through us."""
 
