@@ -140,6 +140,11 @@ def test_durations_have_units(text: str, seconds: float) -> None:
             "https://a.example/path",
             "must be a comma list of origins such as https://tracker.example.com, or *",
         ),
+        (
+            "REMORA_SCANNER",
+            "localhost:3310",
+            "must be clamd:/path/of/its/socket, clamd:host:port or command:program and its arguments",
+        ),
     ],
 )
 def test_a_bad_value_says_what_is_accepted(name: str, text: str, accepted: str) -> None:
@@ -188,7 +193,6 @@ def test_names_of_others_are_left_alone() -> None:
         ("REMORA_PLANE_MAX_BYTES", "6MiB"),
         ("REMORA_PLANE_TYPES", "image/png"),
         ("REMORA_GLUE_TICKETS", "form"),
-        ("REMORA_SCANNER", "localhost:3310"),
     ],
 )
 def test_what_has_no_effect_yet_is_refused(name: str, text: str) -> None:
@@ -225,6 +229,26 @@ def test_lists_and_paths_are_read() -> None:
     assert settings.blobs_path == Path("/srv/my blobs")
     assert settings.public_url == "https://files.example.com/remora"
     assert rows(settings)["REMORA_ALLOWED_NETWORKS"][0] == "10.0.0.0/8,::1/128"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["clamd:/run/clamav/clamd.ctl", "clamd:scan.example:3310", "clamd:[::1]:3310", "command:clamdscan --fdpass -", ""],
+)
+def test_a_scanner_is_named_in_three_ways(text: str) -> None:
+    """A clamd on a socket or a port, or a command; empty is none."""
+    assert load({}, "--scanner", text).scanner == text
+
+
+@pytest.mark.parametrize(
+    "text", ["clamd:", "clamd:clamd.ctl", "clamd:host", "clamd:::1:3310", "command: ", "/bin/true"]
+)
+def test_a_scanner_of_another_kind_is_refused(text: str) -> None:
+    """Before anything is scanned, or is not."""
+    with pytest.raises(
+        ConfigError, match=r"of REMORA_SCANNER .* must be clamd:/path/of/its/socket, clamd:host:port or"
+    ):
+        load({"REMORA_SCANNER": text})
 
 
 def test_shown_values_can_be_given_back() -> None:

@@ -165,6 +165,11 @@ _public_url = _shaped(
     r"https?://[^/?#@\s]+(/[^?#\s]*[^?#/\s])?", "a URL such as https://files.example.com, without / at its end"
 )
 
+_scanner = _shaped(
+    r"clamd:(/.*|(\[[^\[\]\s]+\]|[^:/\[\]\s]+):\d{1,5})|command:.*\S.*",
+    "clamd:/path/of/its/socket, clamd:host:port or command:program and its arguments",
+)
+
 
 def _setting(parse: Callable[[str], T], default: str, meaning: str, *, secret: bool = False) -> T:
     """Declare one setting: how its text is read, the text it has when nobody sets it, and what it is for."""
@@ -213,7 +218,9 @@ class Config:
     plane_max_bytes: int = _setting(_size(1), "5MiB", "size to which files uploaded as Plane are clamped")
     plane_types: tuple[str, ...] = _setting(_words, "", "content types (a,b,c) accepted as Plane; empty is all")
     glue_tickets: str = _setting(_choice("put", "form"), "put", "how Glue tickets are uploaded: put or form")
-    scanner: str = _setting(str, "", "host:port of a clamd that scans each upload; empty is none")
+    scanner: str = _setting(
+        _scanner, "", "what scans each upload: clamd:/socket, clamd:host:port or command:program ...; empty is none"
+    )
     log: str = _setting(_choice("debug", "info", "warning", "error"), "info", "least level that is logged")
     origins: Mapping[str, str] = dataclasses.field(default_factory=dict, repr=False, compare=False)
 
@@ -280,7 +287,6 @@ NOT_YET: Unsupported = {
     "plane_max_bytes": (lambda size_bytes: size_bytes != 5 * 2**20, "Plane is not imitated"),
     "plane_types": (bool, "Plane is not imitated"),
     "glue_tickets": (lambda kind: kind != "put", "Glue is not imitated"),
-    "scanner": (bool, "uploads can't be scanned"),
 }
 
 

@@ -1,0 +1,1 @@
+"""Media: what a file is and how it looks; decoders run elsewhere."""
