@@ -770,6 +770,10 @@ class PreviewRefusedError(Exception):
         self.media = media or Media()  # What could be found out nevertheless.
 
 
+class PreviewerMissingError(PreviewRefusedError):
+    """What decodes such content is not installed; once it is, it can be tried again."""
+
+
 class PreviewerLostError(Exception):
     """Whoever decoded died or did not answer; another time it may go well."""
 
