@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 
 from remora_server.core.ports import (
     BlobReader,
@@ -25,6 +26,7 @@ from remora_server.media.conversation import Conversation, Deadline, SourceFaile
 from remora_server.media.frames import ENDED, LENGTH, OUT_OF_MEMORY, READY, NonsenseError, receive
 from remora_server.media.limits import MIB, Limits
 
+WORKER = (sys.executable, "-I", "-m", "remora_server.media.worker")
 ENDING_SECONDS = 2.0  # What a child may take to end once it has said everything.
 INHERITED = ("LD_LIBRARY_PATH",)  # Without it some Pythons don't start; nothing else is a worker's business.
 OWN = {"MALLOC_ARENA_MAX": "1"}  # Each thread of a decoder would reserve 64 MiB of what it may have.
@@ -46,7 +48,8 @@ class Ending:
 class Lane:
     """One worker and the job that it has. Jobs come one after the other; `close` may come at any time."""
 
-    def __init__(self, role: str, limits: Limits) -> None:
+    def __init__(self, role: str, limits: Limits, worker: Sequence[str] = WORKER) -> None:
+        self._worker = worker
         self._role = role
         self._limits = limits
         self._lock = threading.Lock()  # Of all below.
@@ -200,10 +203,7 @@ class Lane:
             # Not a fork of ours, since gRPC does not survive one.
             try:
                 self._process = subprocess.Popen(  # noqa: S603 - ourselves
-                    [
-                        *(sys.executable, "-I", "-m", "remora_server.media.worker"),
-                        *(self._role, limits, str(theirs.fileno())),
-                    ],
+                    [*self._worker, self._role, limits, str(theirs.fileno())],
                     pass_fds=[theirs.fileno()],
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,

@@ -12,7 +12,7 @@ from remora_server.core.model import Media
 from remora_server.core.ports import BlobReader, Look, PreviewerLostError, PreviewRefusedError
 from remora_server.media.conversation import Deadline
 from remora_server.media.decoders import RENDERED
-from remora_server.media.lane import Lane, NotStartedError
+from remora_server.media.lane import WORKER, Lane, NotStartedError
 from remora_server.media.limits import Limits
 
 WAITING_SHARE = 0.5  # Of the time for measuring may be spent on waiting for others; a worker needs the rest itself.
@@ -23,10 +23,16 @@ log = logging.getLogger(__name__)
 class Pool:
     """Decodes content in processes of its own, which start with the first job. It is the port `Previewer`."""
 
-    def __init__(self, limits: Limits = Limits(), *, renderers: int = 1) -> None:  # noqa: B008 - immutable
+    def __init__(
+        self,
+        limits: Limits = Limits(),  # noqa: B008 - immutable
+        *,
+        renderers: int = 1,
+        worker: Sequence[str] = WORKER,
+    ) -> None:
         self._limits = limits
-        self._measuring = _Lanes([Lane("measure", limits)])
-        self._rendering = _Lanes([Lane("render", limits) for _ in range(renderers)])
+        self._measuring = _Lanes([Lane("measure", limits, worker)])
+        self._rendering = _Lanes([Lane("render", limits, worker) for _ in range(renderers)])
         self._silent_until = 0.0
 
     def measure(self, content_type: str, source: BlobReader) -> Media | None:

@@ -7,6 +7,7 @@ import time
 from typing import BinaryIO
 
 import av
+import av.subtitles.stream  # Otherwise loaded with the first container, when the sandbox is closed.
 from av.container import InputContainer
 from av.video import VideoFrame
 from av.video.stream import VideoStream

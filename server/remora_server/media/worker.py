@@ -34,8 +34,9 @@ def _missing(_content_type: str, _file: BinaryIO, _report: Report, _limits: Limi
     raise MissingError
 
 
-def loaded(role: str) -> Mapping[str, Decode]:
-    """Return what decodes each kind of content; to measure needs no more than images."""
+def loaded(role: str, limits: Limits) -> Mapping[str, Decode]:
+    """Return what decodes each kind of content, ready to; to measure needs no more than images."""
+    images.warm(limits)
     if role == "measure":
         return {"IMAGE": images.measure}
     decoders: dict[str, Decode] = {"IMAGE": images.render, "PDF": _missing, "VIDEO": _missing, "AUDIO": _missing}
@@ -54,10 +55,11 @@ def loaded(role: str) -> Mapping[str, Decode]:
     return decoders
 
 
-def main(role: str, limits: Limits, control: socket.socket) -> None:
-    """Take jobs until the server closes its end."""
-    decoders = loaded(role)
-    images.warm(limits)
+def main(load: Callable[[str, Limits], Mapping[str, Decode]]) -> None:
+    """Take jobs until the server closes its end; `load` makes ready what the role of this process needs."""
+    role, limits = sys.argv[1], Limits(**json.loads(sys.argv[2]))
+    control = socket.socket(fileno=int(sys.argv[3]))
+    decoders = load(role, limits)
     step_back()
     null = os.open(os.devnull, os.O_RDWR)
     for descriptor in range(3):
@@ -140,4 +142,4 @@ def decode(content_type: str, size_bytes: int, report: Report, decoders: Mapping
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Limits(**json.loads(sys.argv[2])), socket.socket(fileno=int(sys.argv[3])))
+    main(loaded)
