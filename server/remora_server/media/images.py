@@ -151,9 +151,11 @@ def smaller(image: Image.Image) -> Image.Image:
 
 
 def _extrema(image: Image.Image) -> tuple[float, float]:
-    """Return the darkest and the brightest value of an image that has one channel."""
+    """Return the darkest and the brightest value of an image of one channel that has more than eight bits."""
+    if image.mode not in {"I", "F"}:
+        return 0.0, 255.0
     low, high = image.getextrema()
-    return (0.0, 0.0) if isinstance(low, tuple) or isinstance(high, tuple) else (low, high)
+    return (0.0, 255.0) if isinstance(low, tuple) or isinstance(high, tuple) else (low, high)
 
 
 def as_picture(image: Image.Image, extrema: tuple[float, float]) -> Image.Image:
