@@ -32,17 +32,20 @@ from remora_server.core.downloads import Downloads
 from remora_server.core.errors import StorageUnavailableError
 from remora_server.core.files import Files
 from remora_server.core.forwarding import Proxies
+from remora_server.core.inspection import Inspections
 from remora_server.core.intake import Intake
 from remora_server.core.issues import Issues
 from remora_server.core.leases import Leases
 from remora_server.core.links import Links
+from remora_server.core.media_jobs import MediaJobs
 from remora_server.core.model import STREAMED, Micros
 from remora_server.core.ownership import require_own
 from remora_server.core.pages import Pages
-from remora_server.core.ports import Changes, DirectTransfers, LandingStore
+from remora_server.core.ports import Changes, DirectTransfers, LandingStore, Scanner
 from remora_server.core.quota import Quota
 from remora_server.core.receiving import Limits, Pools
 from remora_server.core.reception import Reception
+from remora_server.core.renditions import Renditions
 from remora_server.core.repeats import Repeats
 from remora_server.core.subjects import Subjects
 from remora_server.core.sweep import Sweep
@@ -55,6 +58,10 @@ from remora_server.gateway.app import Rules as GatewayRules
 from remora_server.gateway.bodies import Pace as UploadPace
 from remora_server.gateway.health import Health
 from remora_server.gateway.signed_urls import SignedUrls
+from remora_server.media.decoders import RENDERED
+from remora_server.media.decoding import Decoding
+from remora_server.media.languages import language_of
+from remora_server.media.scanner import open_scanner
 from remora_server.rpc.calls import Calls, Traffic
 from remora_server.rpc.credentials import server_credentials
 from remora_server.rpc.server import Port, RpcServer, Rules
@@ -78,6 +85,7 @@ SYNCS, SYNCS_ELSEWHERE = 2, 64  # How many uploads are made durable at once: a d
 FETCHES_ELSEWHERE = 64
 CONNECT_SECONDS = 10.0  # A database that starts together with the server may take as long.
 OVERTAKEN_SECONDS = 1.0
+JOBS = 1  # A server has other things to do with its cores.
 HEALTH_SECONDS = 5.0  # A store elsewhere may take money for being asked.
 REFRESH_SECONDS = 1.0
 MOST_FILES = 1024 * 1024
@@ -303,7 +311,9 @@ async def serve(config: Config, *, dev_mode: bool, on_ready: Callable[[Ready], N
         # Bytes in a blob store that another database sweeps would be removed as litter.
         require_own(stores.metadata, stores.blobs)
         seeded = _seed(config, stores) if dev_mode and not is_worker else None
-        await _serve(config, stores, seeded, stopping, on_ready, share_ports=is_worker)
+        # Also what ends before it served leaves nobody behind who decodes.
+        with contextlib.closing(Decoding(_scanner(config), JOBS)) as decoding:
+            await _serve(config, stores, seeded, decoding, stopping, on_ready, share_ports=is_worker)
 
 
 def _seed(config: Config, stores: Stores) -> dev.Seeded:
@@ -318,17 +328,17 @@ async def _serve(
     config: Config,
     stores: Stores,
     seeded: dev.Seeded | None,
+    decoding: Decoding,
     stopping: asyncio.Event,
     on_ready: Callable[[Ready], None],
     *,
     share_ports: bool,
 ) -> None:
-    cores = os.cpu_count() or 1
     readers = ThreadPoolExecutor(READ_THREADS, "reader")
     # Lanes keep every core busy; what waits for lanes and commits needs a thread each, but no processor.
     is_elsewhere = config.bucket is not None
     pools = Pools(
-        work=ThreadPoolExecutor(cores + 1, "hash"),
+        work=ThreadPoolExecutor((os.cpu_count() or 1) + 1, "hash"),
         sync=Threads(SYNCS_ELSEWHERE if is_elsewhere else SYNCS, "sync"),
         wait=Threads(1024, "wait"),
     )
@@ -352,7 +362,7 @@ async def _serve(
     http_port = int(bound.getsockname()[1])
     public_url = config.public_url or _own_url(config, http_port)
     urls = SignedUrls(public_url, signing_key(config, stores), stores.clock)
-    rules = _rules(config, stores, pools, urls)
+    rules = _rules(config, stores, pools, urls, decoding)
     tenants = tenants_of(stores)
     authenticator = Authenticator(tenants, lambda key_hash: calls.read(stores.metadata.key_by_hash, key_hash))
     rpc = RpcServer(
@@ -385,7 +395,7 @@ async def _serve(
     health = Health(checks)
     reception = Reception(rules.tickets, rules.uploads, stores.blobs, stores.writer)
     gateway = Gateway(
-        GatewayRules(rules.files, rules.downloads, reception, urls),
+        GatewayRules(rules.renditions, rules.downloads, reception, urls),
         calls,
         health,
         bound,
@@ -406,13 +416,9 @@ async def _serve(
     ]
     if certificates:
         watching.append(asyncio.create_task(_refresh(certificates)))
-    upkeep = Upkeep(
-        sweep_of(stores),
-        leases_of(stores),
-        grace=int(config.gc_grace_seconds * SECOND),
-        interval_seconds=config.gc_interval_seconds,
-    )
+    upkeep = _upkeep(config, stores)
     upkeep.start()
+    decoding.start(_jobs(stores, rules, decoding))
     tune_collector()
     on_ready(_ready(config, grpc_port, http_port, seeded))
     await stopping.wait()
@@ -420,6 +426,7 @@ async def _serve(
     await asyncio.gather(rpc.stop(config.drain_timeout_seconds), gateway.stop())
     for task in watching:
         task.cancel()
+    await asyncio.to_thread(decoding.close)
     await asyncio.to_thread(upkeep.stop)
     for pool in dict.fromkeys((pools.wait, pools.work, pools.sync, fetchers, readers)):
         await asyncio.to_thread(pool.shutdown)
@@ -477,7 +484,38 @@ async def _tell_health(rpc: RpcServer, health: Health) -> None:
         await asyncio.sleep(HEALTH_SECONDS)
 
 
-def _rules(config: Config, stores: Stores, pools: Pools, urls: SignedUrls) -> Rules:
+def _upkeep(config: Config, stores: Stores) -> Upkeep:
+    return Upkeep(
+        sweep_of(stores),
+        leases_of(stores),
+        grace=int(config.gc_grace_seconds * SECOND),
+        interval_seconds=config.gc_interval_seconds,
+    )
+
+
+def _scanner(config: Config) -> Scanner | None:
+    try:
+        return open_scanner(config.scanner) if config.scanner else None
+    except ValueError as problem:
+        raise ConfigError(f"The value of REMORA_SCANNER can't be used: {problem}") from problem
+
+
+def _jobs(stores: Stores, rules: Rules, decoding: Decoding) -> MediaJobs:
+    """Return what the threads of media do."""
+    return MediaJobs(
+        stores.metadata,
+        stores.blobs,
+        stores.writer,
+        stores.clock,
+        rules.files,
+        previewer=decoding.pool,
+        scanner=decoding.scanner,
+        max_inline_bytes=rules.uploads.limits.max_inline_bytes,
+        told=log.warning,
+    )
+
+
+def _rules(config: Config, stores: Stores, pools: Pools, urls: SignedUrls, decoding: Decoding) -> Rules:
     metadata, blobs, clock = stores.metadata, stores.blobs, stores.clock
     changes: Changes = stores.writer
     mode = DedupMode(config.dedup_mode)
@@ -494,7 +532,19 @@ def _rules(config: Config, stores: Stores, pools: Pools, urls: SignedUrls) -> Ru
             location,
         )
 
-    files = Files(metadata, blobs, subjects, activity, pages, clock, quota=quota, damaged=damaged)
+    inspections = Inspections(
+        metadata,
+        clock,
+        kinds=RENDERED,
+        is_scanning=decoding.scanner is not None,
+        language_of=language_of,
+        wake=decoding.wake,
+        previewer=decoding.pool,
+    )
+    files = Files(
+        metadata, blobs, subjects, activity, pages, clock, quota=quota, inspections=inspections, damaged=damaged
+    )
+    renditions = Renditions(metadata, files)
     attachments = Attachments(
         metadata,
         subjects,
@@ -505,7 +555,7 @@ def _rules(config: Config, stores: Stores, pools: Pools, urls: SignedUrls) -> Ru
         undelete_window=int(config.gc_grace_seconds * SECOND),
         stripped_parameters=stripped,
     )
-    intake = Intake(metadata, files, attachments, clock, mode)
+    intake = Intake(metadata, files, attachments, clock, mode, inspections)
     transfers: DirectTransfers = stores.transfers or urls
     lifetime = int(config.ticket_ttl_seconds * SECOND)
     tickets = Tickets(
@@ -520,14 +570,15 @@ def _rules(config: Config, stores: Stores, pools: Pools, urls: SignedUrls) -> Ru
         lifetimes=dict.fromkeys((STREAMED, *transfers.transports), lifetime) | dict.fromkeys(transfers.unseen, MAX_AGE),
         max_file_bytes=config.max_file_bytes,
     )
-    uploads = Uploads(tickets, intake, subjects, blobs, changes, pools, Limits(config.max_file_bytes))
+    uploads = Uploads(tickets, intake, subjects, blobs, changes, pools, Limits(config.max_file_bytes), inspections)
     return Rules(
         files=files,
         deletion=Deletion(metadata, files, attachments, clock, quota),
         tickets=tickets,
         uploads=uploads,
         arrivals=Arrivals(tickets, uploads, blobs, changes),
-        downloads=Downloads(metadata, files, direct=transfers, inline=urls),
+        downloads=Downloads(metadata, files, renditions, direct=transfers, inline=urls),
+        renditions=renditions,
         transfers=transfers,
         attachments=attachments,
         links=Links(metadata, subjects, activity, pages, clock, stripped_parameters=stripped),

@@ -8,7 +8,7 @@ import pytest
 
 from remora_server.core.downloads import DEFAULT_LIFETIME, MAX_LIFETIME, Downloads
 from remora_server.core.errors import NotFoundError, ValidationFailedError
-from remora_server.core.model import Blob, Caller, File, FileSpec, HttpDownload, HttpUpload, Ticket
+from remora_server.core.model import Blob, Caller, File, FileSpec, Form, HttpDownload, HttpUpload, Ticket
 from remora_server.core.tickets import Request
 from tests.core.world import HOUR, World, issue
 
@@ -27,8 +27,11 @@ class Told:
         """Offer nothing."""
         raise NotImplementedError
 
-    def offer_download(self, reader: Caller, file: File, blob: Blob, disposition: str, lifetime: int) -> HttpDownload:
+    def offer_download(
+        self, reader: Caller, file: File, blob: Blob, disposition: str, lifetime: int, form: Form = Form.ORIGINAL
+    ) -> HttpDownload:
         """Note the request."""
+        del form
         assert file.blob_id == blob.id
         self.asked.append((reader.principal_id, disposition, lifetime))
         return HttpDownload("https://example.com/", (), lifetime)
@@ -47,7 +50,7 @@ class Place:
 def place(world: World) -> Place:
     """Make them."""
     direct, inline = Told(), Told()
-    return Place(Downloads(world.store, world.files, direct=direct, inline=inline), direct, inline)
+    return Place(Downloads(world.store, world.files, world.renditions, direct=direct, inline=inline), direct, inline)
 
 
 def test_who_is_asked(world: World, place: Place) -> None:
@@ -75,7 +78,12 @@ def test_lifetimes(world: World, place: Place) -> None:
 
 @pytest.mark.parametrize(
     ("name", "data", "kind"),
-    [("a.png", PNG, "inline"), ("a.png", b"<script>", "attachment"), ("a.html", PNG, "attachment")],
+    [
+        ("a.png", PNG, "inline"),
+        ("a.png", b"<script>", "attachment"),
+        ("a.html", PNG, "attachment"),
+        ("a.png", b"%!PS-Adobe", "attachment"),
+    ],
 )
 def test_what_is_shown(world: World, place: Place, name: str, data: bytes, kind: str) -> None:
     """Inline is what asks for it, is of a harmless type, and begins like one (P36)."""

@@ -12,6 +12,7 @@ from remora_server.core import errors, etags, ids
 from remora_server.core.hashing import measure
 from remora_server.core.model import Checksums, ExternalRef, File, FileSpec, FileState, Media
 from remora_server.core.ports import FileQuery
+from tests.core.previewing import PNG
 from tests.core.world import World, issue
 from tests.stores.samples import Tenant
 
@@ -99,8 +100,8 @@ def test_updates(world: World, file: File) -> None:
 
     named = update(spec, "name")
     assert (named.name, named.content_type, named.version) == ("b.png", "text/plain", 2)
-    typed = update(replace(spec, name=""), "content_type")
-    assert (typed.content_type, typed.type) == ("image/png", "IMAGE")
+    typed = update(replace(spec, name="", content_type="text/csv"), "content_type")
+    assert (typed.content_type, typed.type) == ("text/csv", "DOCUMENT")
     populated = update(replace(spec, name=""), etag='"3"')
     assert (populated.name, populated.media, populated.metadata) == ("b.png", Media(1), {"a": 1})
     assert populated.external_ref == ExternalRef("x", "1")
@@ -208,7 +209,7 @@ def test_quota(make_world: Callable[..., World]) -> None:
 
 def test_lists(world: World, file: File) -> None:
     """What the caller may read, newest first, of a subject or all, with a count."""
-    second = world.upload(world.jo, b"2", "b.png")
+    second = world.upload(world.jo, PNG, "b.png")
     theirs = world.upload(world.kim, b"3")
     attach(world, second)
 

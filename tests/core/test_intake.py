@@ -23,11 +23,11 @@ def take(world: World, caller: Caller, spec: FileSpec | None = None, subject: Su
 
 def test_new_content(world: World) -> None:
     """A blob and a file come into being, with all that was said of it."""
-    spec = FileSpec("a.png", 7, "", CONTENT.checksums, Media(1, 2), {"a": 1}, ExternalRef("x", "1"))
+    spec = FileSpec("a.csv", 7, "", CONTENT.checksums, Media(1, 2), {"a": 1}, ExternalRef("x", "1"))
     taken = take(world, world.jo, spec)
     file = taken.file
     assert (taken.outcome, taken.blob_is_new, taken.attachment_id) == (UploadOutcome.STORED, True, "")
-    assert (file.name, file.content_type, file.type, file.size_bytes) == ("a.png", "image/png", "IMAGE", 7)
+    assert (file.name, file.content_type, file.type, file.size_bytes) == ("a.csv", "text/csv", "DOCUMENT", 7)
     assert (file.media, file.metadata, file.external_ref) == (spec.media, spec.metadata, spec.external_ref)
     assert file.checksums == CONTENT.checksums
     assert world.files.read_whole(file) == DATA
@@ -104,4 +104,4 @@ def test_comparing() -> None:
     require_size(5, 5)
     with pytest.raises(errors.SizeMismatchError):
         require_size(5, 6)
-    assert Content(sums, 7) == measure(DATA)
+    assert Content(sums, 7, "text/plain") == measure(DATA)

@@ -16,16 +16,19 @@ from remora_server.core.dedup import DedupMode
 from remora_server.core.deletion import Deletion
 from remora_server.core.files import Files
 from remora_server.core.hashing import measure
+from remora_server.core.inspection import Inspections
 from remora_server.core.intake import Intake
 from remora_server.core.issues import Issues
 from remora_server.core.leases import Leases
 from remora_server.core.links import Links
+from remora_server.core.media_jobs import MediaJobs
 from remora_server.core.model import Activity, Actor, Caller, File, FileSpec, Subject, Workspace
 from remora_server.core.pages import Pages
 from remora_server.core.ports import ActivityQuery
 from remora_server.core.quota import Quota
 from remora_server.core.receiving import Limits, Pools
 from remora_server.core.reception import Reception
+from remora_server.core.renditions import Renditions
 from remora_server.core.repeats import Repeats
 from remora_server.core.subjects import Subjects
 from remora_server.core.sweep import Sweep
@@ -37,6 +40,7 @@ from remora_server.stores.database_sqlite import Sqlite
 from remora_server.stores.metadata import SqlMetadata
 from remora_server.stores.migrations import migrate
 from remora_server.stores.writer import Writer
+from tests.core.previewing import KINDS, Decoder, Judge
 
 P = ParamSpec("P")
 Result = TypeVar("Result")
@@ -74,6 +78,7 @@ class World:
         quota_bytes: int = 0,
         limits: Limits | None = None,
         stripped: Iterable[str] = (),
+        scanner: Judge | None = None,
     ) -> None:
         limits = limits or Limits(max_file_bytes=1_000_000)
         self.database = Sqlite(path / "remora.db")
@@ -88,7 +93,40 @@ class World:
         self.subjects = Subjects(self.store, clock, strict=strict)
         self.log = ActivityLog(self.store, self.pages, clock, self.subjects)
         self.quota = Quota(self.store, clock, quota_bytes)
-        self.files = Files(self.store, self.blobs, self.subjects, self.log, self.pages, clock, quota=self.quota)
+        self.decoder = Decoder()
+        self.wakes: list[int] = []
+        self.inspections = Inspections(
+            self.store,
+            clock,
+            kinds=KINDS,
+            is_scanning=scanner is not None,
+            language_of=lambda name: "python" if name.endswith(".py") else "",
+            wake=lambda: self.wakes.append(1),
+            previewer=self.decoder,
+        )
+        self.files = Files(
+            self.store,
+            self.blobs,
+            self.subjects,
+            self.log,
+            self.pages,
+            clock,
+            quota=self.quota,
+            inspections=self.inspections,
+        )
+        self.renditions = Renditions(self.store, self.files)
+        self.complaints: list[str] = []
+        self.jobs = MediaJobs(
+            self.store,
+            self.blobs,
+            self.changes,
+            clock,
+            self.files,
+            previewer=self.decoder,
+            scanner=scanner,
+            max_inline_bytes=100,
+            told=self.complaints.append,
+        )
         self.attachments = Attachments(
             self.store,
             self.subjects,
@@ -100,7 +138,7 @@ class World:
             stripped_parameters=stripped,
         )
         self.deletion = Deletion(self.store, self.files, self.attachments, clock, self.quota)
-        self.intake = Intake(self.store, self.files, self.attachments, clock, mode)
+        self.intake = Intake(self.store, self.files, self.attachments, clock, mode, self.inspections)
         self.tickets = Tickets(
             self.store,
             self.quota,
@@ -112,7 +150,16 @@ class World:
             lifetimes={"GRPC": DAY, "HTTP_PUT": DAY},
             max_file_bytes=limits.max_file_bytes,
         )
-        self.uploads = Uploads(self.tickets, self.intake, self.subjects, self.blobs, self.changes, self.pools, limits)
+        self.uploads = Uploads(
+            self.tickets,
+            self.intake,
+            self.subjects,
+            self.blobs,
+            self.changes,
+            self.pools,
+            limits,
+            self.inspections,
+        )
         self.arrivals = Arrivals(self.tickets, self.uploads, self.blobs, self.changes)
         self.reception = Reception(self.tickets, self.uploads, self.blobs, self.changes)
         self.links = Links(self.store, self.subjects, self.log, self.pages, clock, stripped_parameters=stripped)

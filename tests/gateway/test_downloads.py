@@ -174,7 +174,8 @@ HEADERS = {
         ("a.pdf", "application/pdf", b"%PDF-1.7 x", "inline"),
         ("a.png", "image/png", b"<html><script>alert(1)</script>", "attachment"),
         ("a.png", "image/png", b"", "attachment"),
-        ("a.jpg", "image/jpeg", PNG, "attachment"),
+        ("a.jpg", "image/jpeg", PNG, "inline"),
+        ("a.png", "image/png", b"not a picture", "attachment"),
         ("a.html", "text/html", b"<script>alert(1)</script>", "attachment"),
         ("a.html", "text/html; charset=utf-8", PNG, "attachment"),
         ("a.svg", "image/svg+xml", b"<svg/>", "attachment"),
@@ -183,7 +184,8 @@ HEADERS = {
         ("a.js", "text/javascript", b"alert(1)", "attachment"),
         ("a.txt", "text/plain", b"text", "attachment"),
         ("a.bin", "application/x-unknown", PNG, "attachment"),
-        ("a", "", PNG, "attachment"),
+        ("a", "", PNG, "inline"),
+        ("a", "", b"\x7fELF", "attachment"),
     ],
 )
 def test_active_content(api: Api, name: str, content_type: str, data: bytes, kind: str) -> None:

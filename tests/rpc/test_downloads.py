@@ -155,9 +155,9 @@ def test_a_deleted_file_can_not_be_read(api: Api) -> None:
     assert read(api, file.id) == b"back"
 
 
-def test_there_are_no_previews_yet(api: Api) -> None:
+def test_what_has_no_preview(api: Api) -> None:
     """A rendition that there is none of is NOT_FOUND PREVIEW_UNAVAILABLE."""
-    file = upload(api, b"x").file
+    file = upload(api, b"\0").file
     for rendition in (pb.RENDITION_PREVIEW, pb.RENDITION_THUMBNAIL):
         with refused(NOT_FOUND, "PREVIEW_UNAVAILABLE"):
             list(api.files.ReadFile(pb.ReadFileRequest(file_id=file.id, rendition=rendition)))

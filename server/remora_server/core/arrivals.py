@@ -14,6 +14,7 @@ from remora_server.core.hashing import Hashes, new_hashes
 from remora_server.core.intake import Content, Taken, require_match, require_size
 from remora_server.core.model import Caller, Checksums, Subject, Ticket, TicketState
 from remora_server.core.ports import BlobReader, BlobStore, Changes, Stored
+from remora_server.core.sniffing import sniff
 from remora_server.core.tickets import Tickets
 from remora_server.core.uploads import Uploads
 
@@ -68,7 +69,8 @@ class Arrivals:
             if done.state is not TicketState.COMPLETED:
                 raise
             return self._tickets.result(caller, done)
-        taken = self._changes.run(lambda: self._tickets.complete(caller, ticket, content, arrived.location))
+        seen = self._uploads.glance_at(content, arrived.location)
+        taken = self._changes.run(lambda: self._tickets.complete(caller, ticket, seen, arrived.location))
         if not taken.blob_is_new:
             self._uploads.drop_unused(arrived.location)
         return taken
@@ -90,7 +92,7 @@ class Arrivals:
         if hashes is None or hashes.size != arrived.size_bytes or (with_md5 and hashes.md5 is None):
             hashes = self._read(arrived, with_md5=with_md5)
         md5 = hashes.md5.digest() if hashes.md5 is not None else b""
-        return Content(Checksums(hashes.crc32c, md5, hashes.sha256.digest()), hashes.size)
+        return Content(Checksums(hashes.crc32c, md5, hashes.sha256.digest()), hashes.size, sniff(hashes.head))
 
     def _read(self, arrived: Stored, *, with_md5: bool) -> Hashes:
         reader = self._blobs.open(arrived.location)
@@ -105,6 +107,7 @@ class Arrivals:
             if not block:
                 raise errors.StoredContentCorruptError
             beside = self._uploads.pools.work.submit(hashes.md5.update, block) if hashes.md5 is not None else None
+            hashes.keep_head(block)
             hashes.sha256.update(block)
             hashes.crc32c = google_crc32c.extend(hashes.crc32c, block)
             if beside is not None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from remora_server.core import access, dispositions, errors
 from remora_server.core.files import Files
-from remora_server.core.model import Actor, Caller, File, FileState, HttpDownload, Micros
+from remora_server.core.model import Actor, Caller, File, FileState, Form, HttpDownload, Micros, Shown
 from remora_server.core.ports import DirectTransfers, MetadataStore
+from remora_server.core.renditions import Renditions
 
 SECOND: Micros = 1_000_000
 DEFAULT_LIFETIME: Micros = 3600 * SECOND
@@ -16,34 +17,50 @@ ADMIN = "admin"
 class Downloads:
     """Hands out URLs, and opens files for those who hold one."""
 
-    def __init__(self, store: MetadataStore, files: Files, *, direct: DirectTransfers, inline: DirectTransfers) -> None:
+    def __init__(
+        self,
+        store: MetadataStore,
+        files: Files,
+        renditions: Renditions,
+        *,
+        direct: DirectTransfers,
+        inline: DirectTransfers,
+    ) -> None:
         self._store = store
         self._files = files
+        self._renditions = renditions
         self._direct = direct
-        self._inline = inline  # For bytes that lie in the database, out of every blob store's reach.
+        self._inline = inline  # For bytes out of every blob store's reach: they lie in the database, or are made.
 
     def offer(
-        self, caller: Caller, file_id: str, *, wants_inline: bool = False, lifetime: Micros | None = None
+        self,
+        caller: Caller,
+        file_id: str,
+        *,
+        form: Form = Form.ORIGINAL,
+        wants_inline: bool = False,
+        lifetime: Micros | None = None,
     ) -> HttpDownload:
-        """Make a URL from which a file can be read without a key. May ask the outside."""
+        """Make a URL from which a form of a file can be read without a key. May ask the outside."""
         file = self._files.readable(caller, file_id)
         if lifetime is not None and lifetime <= 0:
             raise errors.invalid("ttl", "must be above zero; leave it out for the server's own choice")
-        blob = self._store.blob(file.blob_id)
+        shown = self._renditions.of(file, form)
+        blob = self._store.blob(shown.file.blob_id)
         if blob is None:
             raise errors.StoredContentCorruptError
-        transfers = self._inline if blob.is_inline else self._direct
-        kind = self.disposition(file, wants_inline=wants_inline)
-        return transfers.offer_download(
-            caller, file, blob, kind, min(DEFAULT_LIFETIME if lifetime is None else lifetime, MAX_LIFETIME)
-        )
+        transfers = self._inline if blob.is_inline or shown.data is not None else self._direct
+        kind = self.disposition(shown, wants_inline=wants_inline)
+        lifetime = min(DEFAULT_LIFETIME if lifetime is None else lifetime, MAX_LIFETIME)
+        return transfers.offer_download(caller, shown.file, blob, kind, lifetime, form)
 
-    def disposition(self, file: File, *, wants_inline: bool) -> str:
-        """Return how a file is presented: inline only if that was asked for and its bytes can do no harm."""
-        if not wants_inline or not dispositions.is_showable_type(file.content_type):
+    def disposition(self, shown: Shown, *, wants_inline: bool) -> str:
+        """Return how a form of a file is presented: inline only if that was asked for and its bytes can do no harm."""
+        content_type = shown.file.content_type
+        if not wants_inline or not dispositions.is_showable_type(content_type):
             return dispositions.ATTACHMENT
-        head = self._files.head(file, dispositions.HEAD_BYTES)
-        return dispositions.INLINE if dispositions.may_show(file.content_type, head) else dispositions.ATTACHMENT
+        head = self._renditions.head(shown, dispositions.HEAD_BYTES)
+        return dispositions.INLINE if dispositions.may_show(content_type, head) else dispositions.ATTACHMENT
 
     def file_of_holder(self, workspace_id: str, reader: str, file_id: str) -> File:
         """Return a file for whoever holds a URL that was made in `reader`'s right, if that right still stands."""

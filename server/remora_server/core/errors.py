@@ -170,12 +170,17 @@ class NotFoundError(RemoraError):
 
 
 class PreviewUnavailableError(RemoraError):
-    """There is no such rendition of this file."""
+    """There is no such rendition of this file, or not yet."""
 
     reason = "PREVIEW_UNAVAILABLE"
 
-    def __init__(self) -> None:
-        super().__init__("this file has no such rendition; read the original.")
+    def __init__(self, state: str = "NONE", why: str = "") -> None:
+        message = "this file has no such rendition; read the original."
+        if state == "PENDING":
+            message = "the preview is being made; ask again in a moment, or wait for the activity file.previewed.v1."
+        elif state == "FAILED":
+            message = f"there is no preview: {why}; read the original."
+        super().__init__(message)
 
 
 class AttachmentUrlExistsError(RemoraError):

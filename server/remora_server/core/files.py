@@ -15,7 +15,21 @@ import google_crc32c
 from remora_server.core import access, errors, etags, fields, ids
 from remora_server.core.activity import ActivityLog
 from remora_server.core.file_types import content_type_of, type_of
-from remora_server.core.model import Blob, Caller, ExternalRef, File, FileSpec, FileState, Media, Page, Subject
+from remora_server.core.inspection import Inspections, overlaid
+from remora_server.core.model import (
+    Actor,
+    Blob,
+    Caller,
+    ExternalRef,
+    File,
+    FileSpec,
+    FileState,
+    Inspection,
+    Media,
+    Page,
+    PreviewState,
+    Subject,
+)
 from remora_server.core.pages import Pages
 from remora_server.core.ports import BlobReader, BlobStore, Clock, FileQuery, MetadataStore
 from remora_server.core.quota import Quota
@@ -29,6 +43,7 @@ OUTPUT_ONLY = (
     "create_time", "update_time", "delete_time", "purge_time", "etag", "content_etag",
 )  # fmt: skip
 EMPTY = {"name": "", "content_type": "", "media": Media(), "metadata": {}, "external_ref": ExternalRef()}
+SERVICE = Actor("remora", "SYSTEM", "Remora")  # Nobody's call: what the service does by itself.
 Damaged = Callable[[str, str], None]
 
 
@@ -52,8 +67,10 @@ class Files:
         clock: Clock,
         *,
         quota: Quota,
+        inspections: Inspections,
         damaged: Damaged = _nobody,
     ) -> None:
+        self._inspections = inspections
         self._store = store
         self._blobs = blobs
         self._subjects = subjects
@@ -63,23 +80,27 @@ class Files:
         self._quota = quota
         self._damaged = damaged
 
-    def add(self, caller: Caller, spec: FileSpec, blob: Blob) -> File:
-        """Make a file of the caller's on a stored blob."""
+    def add(self, caller: Caller, spec: FileSpec, blob: Blob, inspection: Inspection) -> File:
+        """Make a file of the caller's on a stored blob, of which `inspection` is known by now."""
         self._quota.charge(caller.workspace_id, blob.size_bytes)
         now = self._clock.now()
-        content_type = content_type_of(spec.name, spec.content_type)
+        detected = inspection.detected_content_type
+        language = self._inspections.language_of(spec.name, detected)
+        media = overlaid(spec.media, inspection.media)
+        if language and not media.code_language:
+            media = replace(media, code_language=language)
         file = File(
             id=ids.new_id(ids.FILE),
             workspace_id=caller.workspace_id,
             blob_id=blob.id,
             name=spec.name,
-            content_type=content_type,
-            detected_content_type="",
+            content_type=spec.content_type,
+            detected_content_type=detected,
             size_bytes=blob.size_bytes,
             checksums=blob.checksums,
-            type=type_of(content_type),
-            state=FileState.ACTIVE,
-            media=spec.media,
+            type=type_of(spec.content_type, language),
+            state=FileState.QUARANTINED if inspection.is_quarantined else FileState.ACTIVE,
+            media=media,
             metadata=spec.metadata,
             external_ref=spec.external_ref,
             creator=caller.actor,
@@ -89,6 +110,7 @@ class Files:
             detach_time=None,
             was_attached=False,
             version=1,
+            preview=inspection.preview,
         )
         self._store.add_file(file)
         self._record(caller, "created", file)
@@ -198,13 +220,16 @@ class Files:
         check.metadata(spec.metadata)
         check.external_ref(spec.external_ref)
         check.done()
+        name, detected = spec.name if "name" in paths else stored.name, stored.detected_content_type
+        language = self._inspections.language_of(name, detected)
         changed = replace(
             stored,
-            name=spec.name if "name" in paths else stored.name,
-            content_type=content_type_of(spec.name if "name" in paths else stored.name, spec.content_type)
+            name=name,
+            # An owner's later word stands, also against what was found.
+            content_type=spec.content_type or content_type_of(name, "", detected)
             if "content_type" in paths
             else stored.content_type,
-            media=spec.media if "media" in paths else stored.media,
+            media=self._measured(stored, spec.media, language) if "media" in paths else stored.media,
             external_ref=spec.external_ref if "external_ref" in paths else stored.external_ref,
             metadata=fields.merged_metadata(stored.metadata, spec.metadata, paths, "file.metadata"),
         )
@@ -213,7 +238,7 @@ class Files:
             differing.append("metadata")
         if not differing:
             return stored
-        return self.write(caller, replace(changed, type=type_of(changed.content_type)), "updated", differing)
+        return self.write(caller, replace(changed, type=type_of(changed.content_type, language)), "updated", differing)
 
     def owned(self, caller: Caller, file_id: str) -> File:
         """Return a file that the caller may change."""
@@ -230,7 +255,9 @@ class Files:
         etags.require(etag, stored.version)
         # Whether or not it was detached before it was deleted, nothing paid for it since.
         self._quota.charge(stored.workspace_id, stored.size_bytes)
-        restored = replace(stored, state=FileState.ACTIVE, delete_time=None, detach_time=None)
+        known = self._inspections.again(stored.blob_id)
+        state = FileState.QUARANTINED if known is not None and known.is_quarantined else FileState.ACTIVE
+        restored = replace(stored, state=state, delete_time=None, detach_time=None)
         return self.write(caller, restored, "undeleted")
 
     def hold(self, caller: Caller, file: File) -> File:
@@ -257,6 +284,28 @@ class Files:
         self._store.update_file(written)
         self._record(caller, verb, written, changed_fields)
         return written
+
+    def note_inspection(self, file: File, changed: File) -> None:
+        """Store what was found out about a file's content, and record it, if it is news.
+
+        Neither version nor time change: nobody's update may fail because somebody looked at the content meanwhile.
+        """
+        differing = [name for name in ("state", "media", "preview") if getattr(changed, name) != getattr(file, name)]
+        if not differing:
+            return
+        self._store.update_file(changed)
+        verb = "inspected"
+        if changed.state is FileState.QUARANTINED:
+            verb = "quarantined"
+        elif changed.preview.state is PreviewState.READY:
+            verb = "previewed"
+        self._record(Caller(file.workspace_id, "", SERVICE, frozenset()), verb, changed, differing)
+
+    def _measured(self, stored: File, said: Media, language: str) -> Media:
+        """Return what a caller says of a file's contents, but for what was found out itself."""
+        known = self._inspections.again(stored.blob_id)
+        media = said if known is None else overlaid(said, known.media)
+        return replace(media, code_language=language) if language and not media.code_language else media
 
     def _open(self, file: File) -> BlobReader | bytes:
         blob = self._store.blob(file.blob_id)

@@ -8,6 +8,7 @@ import google_crc32c
 
 from remora_server.core.intake import Content
 from remora_server.core.model import Checksums
+from remora_server.core.sniffing import HEAD_BYTES, sniff
 from remora_server.core.values import dataclass
 
 
@@ -19,6 +20,12 @@ class Hashes:
     md5: hashlib._Hash | None
     crc32c: int = 0
     size: int = 0
+    head: bytes = b""  # the first bytes themselves, which tell what they are
+
+    def keep_head(self, data: bytes) -> None:
+        """Look at the next bytes: the first ones are kept."""
+        if len(self.head) < HEAD_BYTES:
+            self.head += data[: HEAD_BYTES - len(self.head)]
 
 
 def new_hashes(*, with_md5: bool) -> Hashes:
@@ -35,4 +42,4 @@ def measure(data: bytes) -> Content:
     digests = Checksums(
         google_crc32c.value(data), hashlib.md5(data, usedforsecurity=False).digest(), hashlib.sha256(data).digest()
     )
-    return Content(digests, len(data))
+    return Content(digests, len(data), sniff(data[:HEAD_BYTES]))

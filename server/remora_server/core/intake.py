@@ -7,17 +7,30 @@ from remora_server.core.attachments import Attachments
 from remora_server.core.dedup import DedupMode
 from remora_server.core.file_types import content_type_of
 from remora_server.core.files import Files
-from remora_server.core.model import Blob, Caller, Checksums, File, FileSpec, Subject, UploadOutcome
+from remora_server.core.inspection import Inspections
+from remora_server.core.model import (
+    NO_MEDIA,
+    Blob,
+    Caller,
+    Checksums,
+    File,
+    FileSpec,
+    Media,
+    Subject,
+    UploadOutcome,
+)
 from remora_server.core.ports import Clock, MetadataStore
 from remora_server.core.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """Digests and size of bytes, computed here."""
+    """Digests, size and type of bytes, computed here."""
 
     checksums: Checksums
     size_bytes: int
+    detected: str = ""  # its media type, as its first bytes tell
+    media: Media = NO_MEDIA  # what a glance at it showed
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +47,15 @@ class Intake:
     """Turns received bytes, or a hit of the dedup rule, into a file."""
 
     def __init__(
-        self, store: MetadataStore, files: Files, attachments: Attachments, clock: Clock, mode: DedupMode
+        self,
+        store: MetadataStore,
+        files: Files,
+        attachments: Attachments,
+        clock: Clock,
+        mode: DedupMode,
+        inspections: Inspections,
     ) -> None:
+        self._inspections = inspections
         self._store = store
         self._files = files
         self._attachments = attachments
@@ -52,13 +72,14 @@ class Intake:
         self, caller: Caller, existing: File, spec: FileSpec, attach_to: Subject | None, attachment_id: str = ""
     ) -> Taken:
         """Answer an upload with content that is there: the caller's own file of that name and type, or a new one."""
-        wanted = _typed(spec)
+        wanted = _typed(spec, existing.detected_content_type)
         file = dedup.same_file(self._store, caller, existing, wanted)
         if file is None:
             blob = self._store.blob(existing.blob_id)
             if blob is None:
                 raise errors.StoredContentCorruptError
-            file = self._files.add(caller, wanted, blob)
+            inspection = self._inspections.of(blob, existing.detected_content_type)
+            file = self._files.add(caller, wanted, blob, inspection)
         return Taken(file, UploadOutcome.ALREADY_EXISTS, self._attach(caller, file, attach_to, attachment_id))
 
     def take(
@@ -94,7 +115,8 @@ class Intake:
             existing = dedup.find_existing(self._store, self._mode, caller, claim, content.size_bytes)
             if existing is not None:
                 return self.reuse(caller, existing, spec, attach_to, attachment_id)
-        file = self._files.add(caller, _typed(spec), blob)
+        inspection = self._inspections.of(blob, content.detected, content.media, is_new=is_new)
+        file = self._files.add(caller, _typed(spec, content.detected), blob, inspection)
         return Taken(file, UploadOutcome.STORED, self._attach(caller, file, attach_to, attachment_id), is_new)
 
     def _attach(self, caller: Caller, file: File, attach_to: Subject | None, attachment_id: str) -> str:
@@ -103,10 +125,10 @@ class Intake:
         return self._attachments.attach_file(caller, attach_to, file, attachment_id=attachment_id)[0].id
 
 
-def _typed(spec: FileSpec) -> FileSpec:
+def _typed(spec: FileSpec, detected: str) -> FileSpec:
     return FileSpec(
         name=spec.name,
-        content_type=content_type_of(spec.name, spec.content_type),
+        content_type=content_type_of(spec.name, spec.content_type, detected),
         media=spec.media,
         metadata=spec.metadata,
         external_ref=spec.external_ref,

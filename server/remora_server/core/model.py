@@ -94,6 +94,64 @@ class Media:
     alt_text: str = ""
 
 
+class PreviewState(StrEnum):
+    """How far the making of a preview is; all but PENDING are final."""
+
+    NONE = "NONE"
+    PENDING = "PENDING"
+    READY = "READY"
+    FAILED = "FAILED"
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What a preview shows, as PreviewKind without prefix, and how far it is."""
+
+    kind: str = ""
+    state: PreviewState = PreviewState.NONE
+    reason: str = ""  # why there is none, if it is FAILED
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """What is known of some content by now, from looking at it."""
+
+    detected_content_type: str = ""
+    media: Media = Media()
+    preview: Preview = Preview()
+    is_quarantined: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class MediaJob:
+    """The decoding and scanning of one blob, to be done or done; its findings hold for every file on the blob."""
+
+    blob_id: str
+    workspace_id: str
+    content_type: str  # as sniffed; decides who decodes it
+    is_done: bool
+    is_scanned: bool
+    finding: str  # what a scanner calls that which it found; empty if it found nothing
+    preview: Preview
+    media: Media
+    attempts: int
+    epoch: int  # raised by whoever takes it; what an earlier one comes to counts no more
+    due_time: Micros  # from when on it may be taken; taking it moves this ahead
+    create_time: Micros
+
+
+@dataclass(frozen=True, slots=True)
+class Rendition:
+    """Bytes that show a blob: a blob themselves."""
+
+    blob_id: str
+    name: str  # PREVIEW or THUMBNAIL
+    shown_blob_id: str
+    content_type: str
+    width: int
+    height: int
+
+
 @dataclass(frozen=True, slots=True)
 class Blob:
     """Stored bytes; several files of one workspace may share one. `location` is where a blob store keeps them."""
@@ -110,6 +168,10 @@ class Blob:
     def is_inline(self) -> bool:
         """Whether the bytes lie in the database instead of the blob store."""
         return not self.location
+
+
+NO_MEDIA = Media()
+NO_PREVIEW = Preview()
 
 
 class FileState(StrEnum):
@@ -157,6 +219,24 @@ class File:
     detach_time: Micros | None  # since when nothing live holds a file that was once attached
     was_attached: bool
     version: int
+    preview: Preview = NO_PREVIEW
+
+
+class Form(StrEnum):
+    """Which form of a file is meant."""
+
+    ORIGINAL = "ORIGINAL"
+    PREVIEW = "PREVIEW"
+    THUMBNAIL = "THUMBNAIL"
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A form of a file: `file` has its content, size, digests, type and name in place of the original's."""
+
+    file: File
+    form: Form = Form.ORIGINAL
+    data: bytes | None = None  # the bytes, where they are made only when they are asked for
 
 
 class TicketState(StrEnum):

@@ -20,14 +20,17 @@ from remora_server.core.model import (
     Checksums,
     ExternalRef,
     File,
+    Form,
     HttpDownload,
     HttpUpload,
     Issue,
     Lease,
     Link,
     Media,
+    MediaJob,
     Micros,
     Project,
+    Rendition,
     Ticket,
     TicketState,
     Workspace,
@@ -535,6 +538,38 @@ class MetadataStore(Protocol):
         """Return ids of files whose blob has no row."""
         ...
 
+    def add_media_job(self, new: MediaJob) -> None:
+        """Note that a blob has to be looked at; its row must be there already."""
+        ...
+
+    def media_job(self, blob_id: str) -> MediaJob | None:
+        """Find the job of a blob, done or not."""
+        ...
+
+    def has_due_media_job(self, now: Micros) -> bool:
+        """Tell whether a job can be taken."""
+        ...
+
+    def due_media_job(self, now: Micros) -> MediaJob | None:
+        """Return the job that has been due for longest."""
+        ...
+
+    def update_media_job(self, changed: MediaJob) -> None:
+        """Write all mutable fields of a job."""
+        ...
+
+    def count_media_jobs(self) -> dict[str, int]:
+        """Count jobs by the state of their previews; `WAITING` counts those that are not done."""
+        ...
+
+    def add_rendition(self, new: Rendition) -> None:
+        """Note what shows a blob; one of that name is replaced. Both blobs must have rows already."""
+        ...
+
+    def rendition(self, blob_id: str, name: str) -> Rendition | None:
+        """Find what shows a blob."""
+        ...
+
     def files_on_blob(self, blob_id: str) -> Sequence[File]:
         """Return the files on a blob, deleted ones too, oldest first."""
         ...
@@ -664,9 +699,11 @@ class DirectTransfers(Protocol):
         ...
 
     def offer_download(
-        self, reader: Caller, file: File, blob: Blob, disposition: str, lifetime: Micros
+        self, reader: Caller, file: File, blob: Blob, disposition: str, lifetime: Micros, form: Form = Form.ORIGINAL
     ) -> HttpDownload:
-        """Say how to read a file's bytes in `reader`'s right; `disposition` is `attachment` or `inline`.
+        """Say how to read a form of a file in `reader`'s right; `disposition` is `attachment` or `inline`.
+
+        `file` has the type, size and name of that form, and `blob` its bytes, unless they are made when they are read.
 
         Whoever asks for `inline` has seen that the bytes are what the content type says, and that it does no harm.
         """

@@ -17,6 +17,25 @@ from remora_server.core.ports import BlobReader
 PIECE_BYTES = 1024 * 1024
 
 
+class BytesReader:
+    """Bytes in memory, as a blob store's reader."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    @property
+    def size_bytes(self) -> int:
+        """How many bytes there are."""
+        return len(self._data)
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Return up to `size` bytes; fewer only at the end."""
+        return self._data[offset : offset + size]
+
+    def close(self) -> None:
+        """Let go of nothing."""
+
+
 class Reading:
     """The bytes of a file from `offset` on, `length` of them. `next` and `close` may be called on any thread.
 

@@ -22,6 +22,7 @@ from remora_server.core.intake import Content, Taken, require_match, require_siz
 from remora_server.core.lanes import Lane
 from remora_server.core.model import Caller, Checksums, Ticket, TicketState
 from remora_server.core.ports import Staged
+from remora_server.core.sniffing import sniff
 from remora_server.core.values import dataclass
 
 if TYPE_CHECKING:
@@ -271,6 +272,7 @@ class Receiving:
             return
         if data is not None:
             self.staged.write(data)
+            self._hashes.keep_head(data)
             self._hashes.sha256.update(data)
             self._crc32c = google_crc32c.extend(self._crc32c, data)
             self._stored += len(data)
@@ -306,7 +308,7 @@ class Receiving:
         if not self._hashes_complete or (with_md5 and hashes.md5 is None):
             hashes = self._read_back(with_md5=with_md5 or hashes.md5 is not None)
         md5 = hashes.md5.digest() if hashes.md5 is not None else b""
-        return Content(Checksums(self._crc32c, md5, hashes.sha256.digest()), self.next_offset)
+        return Content(Checksums(self._crc32c, md5, hashes.sha256.digest()), self.next_offset, sniff(hashes.head))
 
     def _read_back(self, *, with_md5: bool) -> Hashes:
         """Hash the staged bytes: some came through another process, or an MD5 is claimed that nobody declared."""
@@ -321,6 +323,7 @@ class Receiving:
             if not block:
                 raise errors.StoredContentCorruptError
             beside = self._uploads.pools.work.submit(hashes.md5.update, block) if hashes.md5 is not None else None
+            hashes.keep_head(block)
             hashes.sha256.update(block)
             hashes.crc32c = google_crc32c.extend(hashes.crc32c, block)
             if beside is not None:

@@ -20,9 +20,9 @@ from starlette.types import ASGIApp, Scope
 
 from remora_server.core.admission import Admission
 from remora_server.core.downloads import Downloads
-from remora_server.core.files import Files
 from remora_server.core.forwarding import Proxies
 from remora_server.core.reception import Reception
+from remora_server.core.renditions import Renditions
 from remora_server.gateway.bodies import Body, Interrupts, Pace
 from remora_server.gateway.calls import Calls
 from remora_server.gateway.downloads import Shelf, get
@@ -53,7 +53,7 @@ EXPOSED = (
 class Rules:
     """Core, as the gateway needs it."""
 
-    files: Files
+    renditions: Renditions
     downloads: Downloads
     reception: Reception
     urls: SignedUrls
@@ -91,7 +91,7 @@ class Gateway:
         self._kinds = [Admission(MAX_STREAMS, MAX_STREAMS_PER_PRINCIPAL) for _ in range(2)]
         uploading, downloading = self._kinds
         receipt = Receipt(calls, rules.urls, rules.reception, uploading, self._interrupts)
-        shelf = Shelf(calls, rules.urls, rules.files, rules.downloads, downloading, bounds.pace.idle_seconds)
+        shelf = Shelf(calls, rules.urls, rules.renditions, rules.downloads, downloading, bounds.pace.idle_seconds)
 
         def endpoint(serve: Callable[[Scope, Body], Awaitable[Response]]) -> Endpoint:
             return Endpoint(serve, bounds.pace)

@@ -17,9 +17,9 @@ from remora_server.core.downloads import Downloads
 from remora_server.core.errors import ReadOffsetTooLargeError, RemoraError, StoredContentCorruptError
 from remora_server.core.etags import content_etag_of
 from remora_server.core.file_types import content_type_of
-from remora_server.core.files import Files
-from remora_server.core.model import File
+from remora_server.core.model import File, Form, Shown
 from remora_server.core.reading import Reading
+from remora_server.core.renditions import Renditions
 from remora_server.gateway import ranges
 from remora_server.gateway.bodies import Body
 from remora_server.gateway.calls import Calls
@@ -41,7 +41,7 @@ class Shelf:
 
     calls: Calls
     urls: SignedUrls
-    files: Files
+    renditions: Renditions
     downloads: Downloads
     admission: Admission
     idle_seconds: float
@@ -53,8 +53,12 @@ async def get(shelf: Shelf, scope: Scope, body: Body) -> Response:
     permission = shelf.urls.check(method, scope["raw_path"], scope["query_string"])
     reader = permission.query["reader"]
     file = await shelf.calls.read(shelf.downloads.file_of_holder, permission.workspace_id, reader, permission.id)
+    shown = Shown(file)
+    if "form" in permission.query:
+        shown = await shelf.calls.fetch(shelf.renditions.of, file, Form(permission.query["form"]))
+        file = shown.file
     wants_inline = permission.query["disposition"] == dispositions.INLINE
-    kind = await shelf.calls.fetch(shelf.downloads.disposition, file, wants_inline=wants_inline)
+    kind = await shelf.calls.fetch(shelf.downloads.disposition, shown, wants_inline=wants_inline)
     headers = headers_of(file, kind)
     etag = headers["ETag"]
     if _matches(body.headers.get("if-none-match"), etag):
@@ -76,7 +80,7 @@ async def get(shelf: Shelf, scope: Scope, body: Body) -> Response:
         return Response(status_code=status, headers=headers)
     with contextlib.ExitStack() as held:
         held.enter_context(shelf.admission.stream(reader))
-        reading = await shelf.calls.obtain(partial(shelf.files.reading, file, offset, length), Reading.close)
+        reading = await shelf.calls.obtain(partial(shelf.renditions.reading, shown, offset, length), Reading.close)
         held.callback(shelf.calls.behind, reading.close)
         # Before anything is said: of a file that fits into one piece every byte is proved by then.
         first = (await shelf.calls.fetch(reading.next))[1] if length else b""

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from urllib.parse import parse_qsl, urlencode
 
 from remora_server.core.downloads import ADMIN
-from remora_server.core.model import Blob, Caller, File, HttpDownload, HttpUpload, Micros, Ticket
+from remora_server.core.model import Blob, Caller, File, Form, HttpDownload, HttpUpload, Micros, Ticket
 from remora_server.core.ports import Clock
 from remora_server.core.tickets import MAX_AGE
 from remora_server.gateway.errors import SignedUrlExpiredError, SignedUrlInvalidError
@@ -64,15 +64,16 @@ class SignedUrls:
         return HttpUpload("PUT", url, put_headers(ticket), (), ticket.expire_time)
 
     def offer_download(
-        self, reader: Caller, file: File, blob: Blob, disposition: str, lifetime: Micros
+        self, reader: Caller, file: File, blob: Blob, disposition: str, lifetime: Micros, form: Form = Form.ORIGINAL
     ) -> HttpDownload:
-        """Say how to read a file's bytes; the right of `reader` is looked at again whenever they are read."""
+        """Say how to read a form of a file; the right of `reader` is looked at again whenever it is read."""
         del blob  # Found again by its file.
         ends = self._clock.now() + lifetime
         who = ADMIN if reader.is_admin else reader.principal_id
-        url = self._signed(
-            "GET", f"{DOWNLOADS}/{file.id}", file.workspace_id, ends, reader=who, disposition=disposition
-        )
+        more = {"reader": who, "disposition": disposition}
+        if form is not Form.ORIGINAL:
+            more["form"] = form.value
+        url = self._signed("GET", f"{DOWNLOADS}/{file.id}", file.workspace_id, ends, **more)
         return HttpDownload(url, (), ends)
 
     def check(self, method: str, path: bytes, query: bytes) -> Permission:

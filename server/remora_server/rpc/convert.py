@@ -24,6 +24,8 @@ from remora_server.core.attachments import Draft, UpsertMode
 from remora_server.core.errors import invalid
 from remora_server.core.etags import content_etag_of, etag_of
 from remora_server.core.model import (
+    NO_MEDIA,
+    NO_PREVIEW,
     NO_REF,
     Activity,
     Actor,
@@ -34,6 +36,7 @@ from remora_server.core.model import (
     File,
     FileSpec,
     FileState,
+    Form,
     HttpUpload,
     Issue,
     IssueStatus,
@@ -43,6 +46,8 @@ from remora_server.core.model import (
     MetadataValue,
     Micros,
     Outcome,
+    Preview,
+    PreviewState,
     Subject,
     Ticket,
     UploadOutcome,
@@ -74,8 +79,12 @@ ACTOR_KINDS = {
 TRANSPORTS = {value: name.removeprefix("TRANSPORT_") for name, value in upload_ticket_pb2.Transport.items()}
 FILE_TYPES = {name.removeprefix("FILE_TYPE_"): value for name, value in file_pb2.FileType.items()}
 FILE_STATES = {state: file_pb2.FileState.Value(f"FILE_STATE_{state}") for state in FileState}
-NO_MEDIA = Media()
-NO_PREVIEW = file_pb2.FilePreview(state=file_pb2.PREVIEW_STATE_NONE)
+PREVIEW_STATES = {state: file_pb2.PreviewState.Value(f"PREVIEW_STATE_{state}") for state in PreviewState}
+PREVIEW_KINDS = {name.removeprefix("PREVIEW_KIND_"): value for name, value in file_pb2.PreviewKind.items()}
+FORMS: Mapping[int, Form] = {
+    file_service_pb2.RENDITION_UNSPECIFIED: Form.ORIGINAL,
+    **{file_service_pb2.Rendition.Value(f"RENDITION_{form}"): form for form in Form},
+}
 
 
 def time_to_proto(time: Micros) -> Timestamp:
@@ -246,6 +255,21 @@ def media_from_proto(media: file_pb2.FileMedia) -> Media:
     )
 
 
+def preview_to_proto(preview: Preview) -> file_pb2.FilePreview:
+    """Return how far a preview is."""
+    return file_pb2.FilePreview(
+        available=preview.state is PreviewState.READY,
+        kind=PREVIEW_KINDS.get(preview.kind, file_pb2.PREVIEW_KIND_UNSPECIFIED),
+        state=PREVIEW_STATES[preview.state],
+        reason=preview.reason,
+    )
+
+
+def form_from_proto(rendition: int) -> Form:
+    """Return which form of a file is meant."""
+    return known([rendition], FORMS, "rendition")[0]
+
+
 def spec_from_proto(spec: file_pb2.FileSpec) -> FileSpec:
     """Return what a caller says of a file."""
     return FileSpec(
@@ -292,7 +316,11 @@ def fill_file(message: file_pb2.File, file: File) -> None:
     message.state = FILE_STATES[file.state]
     if file.media is not NO_MEDIA and file.media != NO_MEDIA:
         message.media.CopyFrom(media_to_proto(file.media))
-    message.preview.state = file_pb2.PREVIEW_STATE_NONE
+    preview = file.preview
+    if preview is NO_PREVIEW or preview == NO_PREVIEW:
+        message.preview.state = file_pb2.PREVIEW_STATE_NONE
+    else:
+        message.preview.CopyFrom(preview_to_proto(preview))
     message.etag = etag_of(file.version)
     message.content_etag = content_etag_of(file.checksums.sha256)
     fill_actor(message.creator, file.creator)

@@ -39,9 +39,10 @@ def range_of(file: File, offset: int, limit: int) -> Range:
 
 
 class DownloadStream:
-    """Sends a range of a file's bytes."""
+    """Sends a range of a form of a file."""
 
-    def __init__(self, reading: Reading, readers: Executor) -> None:
+    def __init__(self, file: File, reading: Reading, readers: Executor) -> None:
+        self._file = file
         self._reading = reading
         self._readers = readers
 
@@ -52,7 +53,8 @@ class DownloadStream:
         await context.write(
             pb.ReadFileResponse(
                 header=pb.ReadFileResponse.Header(
-                    file=convert.file_to_proto(file),
+                    file=convert.file_to_proto(self._file),
+                    content_type=file.content_type,
                     offset=reading.offset,
                     length=reading.length,
                     total_size=file.size_bytes,

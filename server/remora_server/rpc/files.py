@@ -20,6 +20,7 @@ from remora_server.core.files import Files
 from remora_server.core.intake import Content, Taken
 from remora_server.core.model import Caller, File
 from remora_server.core.ports import FileQuery
+from remora_server.core.renditions import Renditions
 from remora_server.core.tickets import Request, Tickets
 from remora_server.core.uploads import Uploads
 from remora_server.core.values import dataclass, replace
@@ -59,11 +60,13 @@ class FileService(file_service_pb2_grpc.FileServiceServicer):
         uploads: Uploads,
         arrivals: Arrivals,
         downloads: Downloads,
+        renditions: Renditions,
         readers: Executor,
         streams: Streams,
     ) -> None:
         self._arrivals = arrivals
         self._downloads = downloads
+        self._renditions = renditions
         self._calls = calls
         self._files = files
         self._deletion = deletion
@@ -85,12 +88,16 @@ class FileService(file_service_pb2_grpc.FileServiceServicer):
         if uploads.is_inline(data):
             # Hashing a few kilobytes takes less time than handing them to another thread.
             content, _ = uploads.keep_whole(wanted.spec, data)
+            if uploads.is_glanced(content):
+                content = await self._calls.wait(uploads.glance, content, data)
             return await self._record(request, wanted, content, inline=data)
         # Once bytes lie in the blob store they get their row or are removed, also when the caller has gone away.
         return await asyncio.shield(asyncio.ensure_future(self._keep(request, wanted)))
 
     async def _keep(self, request: pb.UploadFileRequest, wanted: Request) -> pb.UploadFileResponse:
         content, location = await self._calls.wait(self._uploads.keep_whole, wanted.spec, request.data)
+        if self._uploads.is_glanced(content):
+            content = await self._calls.wait(self._uploads.glance, content, request.data)
         return await self._record(request, wanted, content, location=location)
 
     async def _record(
@@ -308,15 +315,13 @@ class FileService(file_service_pb2_grpc.FileServiceServicer):
     async def GetFileDownloadUrl(
         self, request: pb.GetFileDownloadUrlRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> pb.GetFileDownloadUrlResponse:
-        if request.rendition not in {pb.RENDITION_UNSPECIFIED, pb.RENDITION_ORIGINAL}:
-            await self._calls.read(self._files.readable, caller(), request.file_id)
-            raise errors.PreviewUnavailableError
         if request.disposition not in pb.Disposition.values():
             raise errors.invalid("disposition", "is not a known value")
         made = await self._calls.wait(
             self._downloads.offer,
             caller(),
             request.file_id,
+            form=convert.form_from_proto(request.rendition),
             wants_inline=request.disposition == pb.DISPOSITION_INLINE,
             lifetime=convert.duration_from_proto(request.ttl, "ttl") if request.HasField("ttl") else None,
         )
@@ -359,15 +364,15 @@ class FileService(file_service_pb2_grpc.FileServiceServicer):
         return "", done
 
     def _open(self, who: Caller, request: pb.ReadFileRequest) -> DownloadStream:
-        if request.rendition not in {pb.RENDITION_UNSPECIFIED, pb.RENDITION_ORIGINAL}:
-            raise errors.PreviewUnavailableError
+        form = convert.form_from_proto(request.rendition)
         if request.WhichOneof("source") == "attachment_id":
             file = self._files.of_attachment(who, request.attachment_id)
         else:
             file = self._files.readable(who, request.file_id)
-        self._files.require_content(file, request.if_content_etag)
-        wanted = range_of(file, request.offset, request.limit)
-        return DownloadStream(self._files.reading(file, wanted.offset, wanted.length), self._readers)
+        shown = self._renditions.of(file, form)
+        self._files.require_content(shown.file, request.if_content_etag)
+        wanted = range_of(shown.file, request.offset, request.limit)
+        return DownloadStream(file, self._renditions.reading(shown, wanted.offset, wanted.length), self._readers)
 
 
 def _get_result(one: File | errors.RemoraError) -> pb.BatchGetFilesResult:

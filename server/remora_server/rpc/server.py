@@ -38,6 +38,7 @@ from remora_server.core.forwarding import Proxies
 from remora_server.core.issues import Issues
 from remora_server.core.links import Links
 from remora_server.core.ports import Changes, Clock, DirectTransfers
+from remora_server.core.renditions import Renditions
 from remora_server.core.tickets import Tickets
 from remora_server.core.uploads import Uploads
 from remora_server.rpc.activity import ActivityService, Growth
@@ -98,6 +99,7 @@ class Rules:
     uploads: Uploads
     arrivals: Arrivals
     downloads: Downloads
+    renditions: Renditions
     transfers: DirectTransfers
     attachments: Attachments
     links: Links
@@ -145,6 +147,7 @@ class RpcServer:
                 rules.uploads,
                 rules.arrivals,
                 rules.downloads,
+                rules.renditions,
                 readers,
                 Streams(uploading, downloading, pace, self.draining, lambda context: keys.caller(token_of(context))),
             ),

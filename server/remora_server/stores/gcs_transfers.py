@@ -23,7 +23,7 @@ from google.oauth2 import service_account
 
 from remora_server.core import dispositions
 from remora_server.core.errors import StorageUnavailableError, UploadTicketClosedError
-from remora_server.core.model import Blob, Caller, File, HttpDownload, HttpUpload, Micros, Ticket
+from remora_server.core.model import Blob, Caller, File, Form, HttpDownload, HttpUpload, Micros, Ticket
 from remora_server.core.ports import Clock
 from remora_server.core.values import replace
 from remora_server.stores.blobs_gcs import GcsBlobs
@@ -79,10 +79,10 @@ class GcsTransfers:
         return HttpUpload("PUT", url, tuple(headers.items()), (), ends)
 
     def offer_download(
-        self, reader: Caller, file: File, blob: Blob, disposition: str, lifetime: Micros
+        self, reader: Caller, file: File, blob: Blob, disposition: str, lifetime: Micros, form: Form = Form.ORIGINAL
     ) -> HttpDownload:
-        """Say how to read a file's bytes: this generation of them, presented as what can do no harm."""
-        del reader  # The URL itself is the permission, until it ends.
+        """Say how to read a form of a file: this generation of it, presented as what can do no harm."""
+        del reader, form  # The URL itself is the permission, until it ends, and the blob is that of the form.
         name, generation = self._blobs.split(blob.location)
         ends = self._end_of(self._clock.now() + lifetime)
         shown = disposition == dispositions.INLINE or dispositions.is_showable_type(file.content_type)

@@ -174,9 +174,45 @@ class Files(peewee.Model):
     detach_time = BigIntegerField(null=True)
     was_attached = BooleanField()
     version = BigIntegerField()
+    preview = TextField(constraints=[SQL("DEFAULT ''")])
 
     class Meta:
         table_name = "files"
+
+
+class MediaJobs(peewee.Model):
+    """What is found out about blobs by decoding and scanning them, and what is still to be."""
+
+    blob_id = TextField(primary_key=True, constraints=[SQL('REFERENCES "blobs" ("id") ON DELETE CASCADE')])
+    workspace_id = TextField()
+    content_type = TextField()
+    is_done = BooleanField()
+    is_scanned = BooleanField()
+    finding = TextField()
+    preview = TextField()
+    media = TextField()
+    attempts = BigIntegerField()
+    epoch = BigIntegerField()
+    due_time = BigIntegerField()
+    create_time = BigIntegerField()
+
+    class Meta:
+        table_name = "media_jobs"
+
+
+class Renditions(peewee.Model):
+    """Which blobs show which."""
+
+    blob_id = TextField(constraints=[SQL('REFERENCES "blobs" ("id") ON DELETE CASCADE')])
+    name = TextField()
+    shown_blob_id = TextField(constraints=[SQL('REFERENCES "blobs" ("id") ON DELETE CASCADE')])
+    content_type = TextField()
+    width = BigIntegerField()
+    height = BigIntegerField()
+
+    class Meta:
+        table_name = "renditions"
+        primary_key = peewee.CompositeKey("blob_id", "name")
 
 
 class Attachments(peewee.Model):
@@ -348,6 +384,8 @@ ALL: tuple[type[peewee.Model], ...] = (
     Blobs,
     BlobBytes,
     Files,
+    MediaJobs,
+    Renditions,
     Attachments,
     Tickets,
     UploadSessions,
@@ -445,5 +483,7 @@ _index(
     where=Attachments.delete_time.is_null(is_null=False),
 )
 _index(Tickets, "tickets_due", Tickets.state, Tickets.expire_time)
+_index(MediaJobs, "media_jobs_due", MediaJobs.due_time, where=~MediaJobs.is_done)
+_index(Renditions, "renditions_shown", Renditions.shown_blob_id)
 _index(Tickets, "tickets_staged", Tickets.state, where=~Tickets.staged_removed)
 _index(Repeats, "repeats_age", Repeats.create_time)

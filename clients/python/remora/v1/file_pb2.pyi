@@ -45,7 +45,7 @@ class _FileTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FileType.Val
     """Anything else."""
 
 class FileType(_FileType, metaclass=_FileTypeEnumTypeWrapper):
-    """The broad kind of a file's content, taken from the detected content type."""
+    """The broad kind of a file's content, taken from its content type."""
 
 FILE_TYPE_UNSPECIFIED: FileType.ValueType  # 0
 """Not determined yet."""
@@ -76,7 +76,9 @@ class _FileStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FileState.V
     FILE_STATE_ACTIVE: _FileState.ValueType  # 1
     """Readable."""
     FILE_STATE_QUARANTINED: _FileState.ValueType  # 2
-    """A scan found the content dangerous. It cannot be read: FAILED_PRECONDITION `FILE_QUARANTINED`."""
+    """A scan found the content dangerous. It cannot be read: FAILED_PRECONDITION `FILE_QUARANTINED`. The activity
+    `file.quarantined.v1` tells of it.
+    """
     FILE_STATE_DELETED: _FileState.ValueType  # 3
     """Deleted, and can be undeleted until `purge_time`."""
 
@@ -88,7 +90,9 @@ FILE_STATE_UNSPECIFIED: FileState.ValueType  # 0
 FILE_STATE_ACTIVE: FileState.ValueType  # 1
 """Readable."""
 FILE_STATE_QUARANTINED: FileState.ValueType  # 2
-"""A scan found the content dangerous. It cannot be read: FAILED_PRECONDITION `FILE_QUARANTINED`."""
+"""A scan found the content dangerous. It cannot be read: FAILED_PRECONDITION `FILE_QUARANTINED`. The activity
+`file.quarantined.v1` tells of it.
+"""
 FILE_STATE_DELETED: FileState.ValueType  # 3
 """Deleted, and can be undeleted until `purge_time`."""
 Global___FileState: _TypeAlias = FileState  # noqa: Y015
@@ -383,8 +387,8 @@ class File(_message.Message):
     name: _builtins.str
     """The name to show, 1 to 255 bytes of UTF-8."""
     content_type: _builtins.str
-    """The content type under which it is served: as declared, or as corrected by the server if the content plainly is
-    something else.
+    """The content type under which it is served: as declared, or guessed from the name. If the content plainly is
+    something else, say a JPEG that was declared to be a PNG, the upload corrects it; an update may set it again.
     """
     size_bytes: _builtins.int
     """The size of the content."""
@@ -406,11 +410,15 @@ class File(_message.Message):
 
     @_builtins.property
     def media(self) -> Global___FileMedia:
-        """Facts for showing it."""
+        """Facts for showing it. What the server measures (width, height, blur_hash, duration_ms, page_count) stands instead
+        of what a client says; pictures have their width and height from the first, the rest comes with the preview.
+        """
 
     @_builtins.property
     def preview(self) -> Global___FilePreview:
-        """Its preview."""
+        """Its preview. It is made after the upload, once for the same content; the activity `file.previewed.v1` tells that it
+        is there, `file.inspected.v1` that facts are, or that there will be no preview. Neither changes `etag`.
+        """
 
     @_builtins.property
     def metadata(self) -> _containers.MessageMap[_builtins.str, _common_pb2.MetadataValue]:

@@ -1057,6 +1057,7 @@ class ReadFileResponse(_message.Message):
         TOTAL_SIZE_FIELD_NUMBER: _builtins.int
         CHECKSUMS_FIELD_NUMBER: _builtins.int
         CONTENT_ETAG_FIELD_NUMBER: _builtins.int
+        CONTENT_TYPE_FIELD_NUMBER: _builtins.int
         offset: _builtins.int
         """Where the sent part starts, counted from the start of the content."""
         length: _builtins.int
@@ -1065,6 +1066,10 @@ class ReadFileResponse(_message.Message):
         """The size of the whole content, in this rendition."""
         content_etag: _builtins.str
         """Identifies the content, in this rendition. Quoted."""
+        content_type: _builtins.str
+        """The content type, in this rendition: `image/jpeg` or `image/png` for pictures, `text/plain; charset=utf-8` for
+        the preview of a text.
+        """
         @_builtins.property
         def file(self) -> _file_pb2.File:
             """The file."""
@@ -1082,10 +1087,11 @@ class ReadFileResponse(_message.Message):
             total_size: _builtins.int = ...,
             checksums: _common_pb2.Checksums | None = ...,
             content_etag: _builtins.str = ...,
+            content_type: _builtins.str = ...,
         ) -> None: ...
         _HasFieldArgType: _TypeAlias = _typing.Literal["checksums", b"checksums", "file", b"file"]  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["checksums", b"checksums", "content_etag", b"content_etag", "file", b"file", "length", b"length", "offset", b"offset", "total_size", b"total_size"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["checksums", b"checksums", "content_etag", b"content_etag", "content_type", b"content_type", "file", b"file", "length", b"length", "offset", b"offset", "total_size", b"total_size"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 

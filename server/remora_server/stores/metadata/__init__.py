@@ -8,6 +8,7 @@ from remora_server.stores.metadata.blobs import BlobRows
 from remora_server.stores.metadata.issues import IssueRows
 from remora_server.stores.metadata.leases import LeaseRows
 from remora_server.stores.metadata.links import LinkRows
+from remora_server.stores.metadata.media import MediaRows
 from remora_server.stores.metadata.quota import QuotaRows
 from remora_server.stores.metadata.repeats import RepeatRows
 from remora_server.stores.metadata.sessions import SessionRows
@@ -22,6 +23,7 @@ class SqlMetadata(
     IssueRows,
     AttachmentRows,
     BlobRows,
+    MediaRows,
     QuotaRows,
     SessionRows,
     Sweep,

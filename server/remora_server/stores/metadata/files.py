@@ -7,7 +7,17 @@ from typing import Any
 
 import peewee
 
-from remora_server.core.model import Checksums, ExternalRef, File, FileState, Media
+from remora_server.core.model import (
+    NO_MEDIA,
+    NO_PREVIEW,
+    Checksums,
+    ExternalRef,
+    File,
+    FileState,
+    Media,
+    Preview,
+    PreviewState,
+)
 from remora_server.core.ports import FileQuery, Position
 from remora_server.stores.database import Row
 from remora_server.stores.kept import Query, Slot, kept, kept_insert, kept_update
@@ -39,6 +49,7 @@ MUTABLE = (
     Files.detach_time,
     Files.was_attached,
     Files.version,
+    Files.preview,
 )
 FILE = (
     Files.id,
@@ -55,7 +66,6 @@ FILE = (
 FILE_CREATOR = place(FILE, Files.creator_id)
 ADD_FILE = kept_insert(Files, FILE)
 UPDATE_FILE = kept_update(Files, MUTABLE, Files.id)
-NO_MEDIA = Media()
 ACTIVE = peewee.SQL("'ACTIVE'")
 
 
@@ -227,6 +237,7 @@ def _mutable(file: File) -> tuple[object, ...]:
         file.detach_time,
         file.was_attached,
         file.version,
+        encode_preview(file.preview),
     )
 
 
@@ -243,13 +254,26 @@ def decode_media(text: str) -> Media:
     return Media(*decode_json(text)) if text else NO_MEDIA
 
 
+def encode_preview(preview: Preview) -> str:
+    """Write how far a preview is as JSON; none as nothing."""
+    return "" if preview == NO_PREVIEW else encode_json([preview.kind, preview.state.value, preview.reason])
+
+
+def decode_preview(text: str) -> Preview:
+    """Read what `encode_preview` wrote."""
+    if not text:
+        return NO_PREVIEW
+    kind, state, reason = decode_json(text)
+    return Preview(kind, PreviewState(state), reason)
+
+
 def file_from(row: Sequence[Any], actors: Actors) -> File:
     """Make a file of the columns `FILE`."""
     # fmt: off
     (
         id_, workspace_id, blob_id, size_bytes, crc32c, md5, sha256, creator_id, create_time,
         name, content_type, detected, type_, state, media, metadata, source, external_id,
-        update_time, delete_time, detach_time, was_attached, version,
+        update_time, delete_time, detach_time, was_attached, version, preview,
     ) = row
     # fmt: on
     return File(
@@ -273,4 +297,5 @@ def file_from(row: Sequence[Any], actors: Actors) -> File:
         detach_time=detach_time,
         was_attached=bool(was_attached),
         version=version,
+        preview=decode_preview(preview),
     )

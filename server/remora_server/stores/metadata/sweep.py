@@ -13,7 +13,7 @@ from remora_server.stores.kept import Query, Slot, kept, kept_insert
 from remora_server.stores.metadata.blobs import BLOB, blob_from
 from remora_server.stores.metadata.rows import portions
 from remora_server.stores.metadata.tickets import TICKET, TicketRows
-from remora_server.stores.tables import Attachments, Blobs, Condemned, Files, StoreInfo, Tickets
+from remora_server.stores.tables import Attachments, Blobs, Condemned, Files, Renditions, StoreInfo, Tickets
 
 OPEN = [state.value for state in OPEN_STATES]
 CLOSED = [state.value for state in TicketState if state not in OPEN_STATES]
@@ -26,6 +26,7 @@ COUNTED = {
     "attachments": tables.Attachments,
     "files": tables.Files,
     "blobs": tables.Blobs,
+    "renditions": tables.Renditions,
     "tickets": tables.Tickets,
     "links": tables.Links,
     "activities": tables.Activities,
@@ -47,8 +48,16 @@ def _delete_if_unreferenced(blob_id: Slot) -> Query:
 
 
 def _is_unreferenced() -> peewee.ColumnBase:
-    test: peewee.ColumnBase = ~peewee.fn.EXISTS(Files.select(peewee.SQL("1")).where(Files.blob_id == Blobs.id))
+    held = Files.select(peewee.SQL("1")).where(Files.blob_id == Blobs.id)
+    test: peewee.ColumnBase = ~peewee.fn.EXISTS(held) & ~peewee.fn.EXISTS(_shows())
     return test
+
+
+def _shows() -> peewee.ModelSelect[Renditions]:
+    """Select what a blob shows; one that shows itself, as a picture made of one that was made here may, shows none."""
+    return Renditions.select(peewee.SQL("1")).where(
+        Renditions.shown_blob_id == Blobs.id, Renditions.blob_id != Blobs.id
+    )
 
 
 def _is_unreferenced_after_purge(gone_before: Micros) -> peewee.ColumnBase:
@@ -56,7 +65,8 @@ def _is_unreferenced_after_purge(gone_before: Micros) -> peewee.ColumnBase:
     # Where a time is not set the test is neither true nor false, and NOT would leave it so.
     stays = ~peewee.fn.COALESCE(_purgeable_files(gone_before), False)  # noqa: FBT003 - a value in SQL.
     kept = Files.select(peewee.SQL("1")).where(Files.blob_id == Blobs.id, stays)
-    test: peewee.ColumnBase = ~peewee.fn.EXISTS(kept)
+    shown = _shows().join(Files, on=Files.blob_id == Renditions.blob_id).where(stays)
+    test: peewee.ColumnBase = ~peewee.fn.EXISTS(kept) & ~peewee.fn.EXISTS(shown)
     return test
 
 
