@@ -9,6 +9,7 @@ import signal
 import socket
 import struct
 import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -69,9 +70,9 @@ class RunningClamd:
 
     def kill(self) -> None:
         """End it at once, as a crash would; its socket stays behind."""
-        self.signal(signal.SIGKILL)
-        assert self._process is not None
-        self._process.wait(STEP_SECONDS)
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait(STEP_SECONDS)
 
     def _answers(self) -> bool:
         with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as asking:
@@ -80,6 +81,18 @@ class RunningClamd:
             asking.sendall(b"zPING\0")
             return asking.recv(16) == b"PONG\0"
         return False
+
+
+@contextlib.contextmanager
+def running_clamd() -> Iterator[RunningClamd]:
+    """Run a real one."""
+    folder = Path(tempfile.mkdtemp(prefix="remora-clamd-"))
+    clamd = RunningClamd(folder)
+    try:
+        yield clamd.start()
+    finally:
+        clamd.kill()
+        shutil.rmtree(folder)
 
 
 class Stream:

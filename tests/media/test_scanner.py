@@ -7,11 +7,9 @@ import logging
 import os
 import select
 import shlex
-import shutil
 import signal
 import socket
 import struct
-import tempfile
 import threading
 import time
 import tracemalloc
@@ -23,7 +21,7 @@ import pytest
 from remora_server.core.errors import StoredContentCorruptError
 from remora_server.core.ports import ScannerUnavailableError, Verdict
 from remora_server.media.scanner import PIECE_BYTES, Clamd, Command, open_scanner
-from tests.media.clamds import FINDING, SIGNED, STREAM_MAX_BYTES, RunningClamd, Stream, fake_clamd
+from tests.media.clamds import FINDING, SIGNED, STREAM_MAX_BYTES, RunningClamd, Stream, fake_clamd, running_clamd
 
 MIB = 1024 * 1024
 CLEAN = Verdict(is_clean=True)
@@ -63,25 +61,15 @@ class Content:
 @pytest.fixture(scope="module")
 def shared_clamd() -> Iterator[RunningClamd]:
     """Share a clamd among the tests that let it live."""
-    folder = Path(tempfile.mkdtemp(prefix="remora-clamd-"))
-    try:
-        running = RunningClamd(folder).start()
+    with running_clamd() as running:
         yield running
-        running.kill()
-    finally:
-        shutil.rmtree(folder)
 
 
 @pytest.fixture
 def own_clamd() -> Iterator[RunningClamd]:
     """Start a clamd that the test may kill."""
-    folder = Path(tempfile.mkdtemp(prefix="remora-clamd-"))
-    try:
-        running = RunningClamd(folder).start()
+    with running_clamd() as running:
         yield running
-        running.kill()
-    finally:
-        shutil.rmtree(folder)
 
 
 @pytest.fixture(params=["socket", "port"])
@@ -261,8 +249,7 @@ def test_who_stops_reading_is_given_up() -> None:
     """Sending ends at the deadline as waiting does."""
     given_up = threading.Event()
 
-    def behave(stream: Stream) -> None:
-        stream.chunk()
+    def behave(_stream: Stream) -> None:
         assert given_up.wait(DEADLINE_SECONDS)
 
     with fake_clamd(behave) as address:
@@ -294,22 +281,32 @@ class Lifeline:
         self.path = folder / "lifeline"
         os.mkfifo(self.path)
         self._end = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK)
+        self._is_alive = False
 
-    def has_ended(self) -> bool:
-        """Wait until whoever wrote `alive` into it holds it no more."""
-        told, end = b"", time.monotonic() + DEADLINE_SECONDS
+    def wait_for_life(self) -> None:
+        """Wait until somebody has written `alive` into it."""
+        if not self._is_alive:
+            assert self._read() == b"alive\n"
+            self._is_alive = True
+
+    def wait_for_end(self) -> None:
+        """Wait until whoever was alive holds it no more."""
+        self.wait_for_life()
+        assert self._read() == b""
+        os.close(self._end)
+
+    def _read(self) -> bytes:
+        end = time.monotonic() + DEADLINE_SECONDS
         while time.monotonic() < end:
-            select.select([self._end], [], [], 1)
+            # Without a writer there is nothing to read, before as after, but only after is there an end to see.
+            select.select([self._end], [], [], 0.05)
             try:
                 data = os.read(self._end, 100)
             except BlockingIOError:
                 continue
-            if not data:
-                os.close(self._end)
-                assert told == b"alive\n"
-                return True
-            told += data
-        return False
+            if data or self._is_alive:
+                return data
+        pytest.fail("nothing was told in time")
 
 
 @pytest.mark.parametrize("size_bytes", [1, PIECE_BYTES, 5 * MIB + 3])
@@ -378,28 +375,30 @@ def test_a_command_that_hangs_is_killed_with_its_children(tmp_path: Path, readin
     lifeline = Lifeline(tmp_path)
     text = f'(echo alive; exec sleep 1000) > "$1" & {reading}; wait'
     with pytest.raises(ScannerUnavailableError, match=r"scan me did not end within 0\.8 seconds"):
-        command(tmp_path, text, lifeline.path, seconds=SOON).scan(Content(size_bytes=2 * MIB))
-    assert lifeline.has_ended()
+        command(tmp_path, text, lifeline.path, seconds=SOON).scan(
+            Content(size_bytes=2 * MIB, on_read=lambda _: lifeline.wait_for_life())
+        )
+    lifeline.wait_for_end()
 
 
 def test_a_hanging_command_that_says_nothing_more_is_killed(tmp_path: Path) -> None:
     """Also one whose input and output are closed."""
     lifeline = Lifeline(tmp_path)
-    text = 'echo alive > "$1"; exec 3> "$1" <&- >&- 2>&-; exec sleep 1000'
+    text = 'exec 3> "$1"; echo alive >&3; exec <&- >&- 2>&-; exec sleep 1000'
     with pytest.raises(ScannerUnavailableError, match="scan me did not end within"):
-        command(tmp_path, text, lifeline.path, seconds=SOON).scan(Content(b"x"))
-    assert lifeline.has_ended()
+        command(tmp_path, text, lifeline.path, seconds=SOON).scan(
+            Content(b"x", on_read=lambda _: lifeline.wait_for_life())
+        )
+    lifeline.wait_for_end()
 
 
 def test_what_a_command_leaves_behind_is_killed(tmp_path: Path) -> None:
     """A child that holds the output open neither delays the verdict nor lives on."""
     lifeline = Lifeline(tmp_path)
-    text = (
-        'mkfifo "$2"; (echo alive > "$1"; exec 3> "$1"; echo > "$2"; exec sleep 1000) & read _ < "$2"; echo Bad; exit 1'
-    )
+    text = 'mkfifo "$2"; (exec 3> "$1"; echo alive >&3; echo > "$2"; exec sleep 1000) & read _ < "$2"; echo Bad; exit 1'
     found = command(tmp_path, text, lifeline.path, tmp_path / "turn").scan(Content(b"x"))
     assert found == Verdict(is_clean=False, finding="Bad")
-    assert lifeline.has_ended()
+    lifeline.wait_for_end()
 
 
 @pytest.mark.parametrize("where", ["1", "2"])
@@ -506,7 +505,7 @@ def test_what_a_source_raises_comes_through(tmp_path: Path, error: Exception) ->
             Content(size_bytes=4 * MIB, on_read=fail)
         )
     assert raised.value is error
-    assert lifeline.has_ended()
+    lifeline.wait_for_end()
     with fake_clamd(Stream.wait_for_end) as address, pytest.raises(type(error)) as raised:
         Clamd(address).scan(Content(size_bytes=4 * MIB, on_read=fail))
     assert raised.value is error
