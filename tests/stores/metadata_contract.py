@@ -7,6 +7,7 @@ from tests.stores.contract.attachments import AttachmentContract
 from tests.stores.contract.files import FileContract
 from tests.stores.contract.issues import IssueContract
 from tests.stores.contract.links import LinkContract
+from tests.stores.contract.media import MediaContract
 from tests.stores.contract.quota import QuotaContract
 from tests.stores.contract.sessions import SessionContract
 from tests.stores.contract.sweep import SweepContract
@@ -23,6 +24,7 @@ class MetadataContract(
     QuotaContract,
     SessionContract,
     LinkContract,
+    MediaContract,
     ActivityContract,
     SweepContract,
 ):

@@ -10,6 +10,8 @@ from remora_server.core.model import (
     ExternalRef,
     FileState,
     Media,
+    Preview,
+    PreviewState,
 )
 from remora_server.core.ports import (
     Changes,
@@ -41,6 +43,7 @@ class FileContract:
             detach_time=NOW + 3,
             was_attached=True,
             version=4,
+            preview=Preview("IMAGE", PreviewState.FAILED, "a 'reason'"),
         )
         for file in (plain, full):
             assert store.file(acme.id, file.id) == file
