@@ -528,18 +528,21 @@ def test_content_that_ends_early_has_no_verdict(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("setting", "told"),
     [
-        ("localhost:3310", "must be clamd:/path/of/its/socket, clamd:host:port or command:program and its arguments"),
-        ("clamd:", "must be clamd:"),
-        ("clamd:localhost", "must be clamd:"),
-        ("clamd:localhost:0", "must be clamd:"),
-        ("clamd:localhost:65536", "must be clamd:"),
-        ("clamd:::1:3310", "must be clamd:"),
-        ("clamd:clamd.sock", "must be clamd:"),
-        ("command:", "must be clamd:"),
-        ("command:  ", "must be clamd:"),
-        ("command:scan 'this", "is no command: No closing quotation"),
-        ("command:no-such-scanner --all", "names a program that is not there or can't be run: no-such-scanner"),
-        ("command:/etc", "names a program that is not there or can't be run: /etc"),
+        (
+            "localhost:3310",
+            "it must be clamd:/path/of/its/socket, clamd:host:port or command:program and its arguments",
+        ),
+        ("clamd:", "it must be clamd:"),
+        ("clamd:localhost", "it must be clamd:"),
+        ("clamd:localhost:0", "it must be clamd:"),
+        ("clamd:localhost:65536", "it must be clamd:"),
+        ("clamd:::1:3310", "it must be clamd:"),
+        ("clamd:clamd.sock", "it must be clamd:"),
+        ("command:", "it must be clamd:"),
+        ("command:  ", "it must be clamd:"),
+        ("command:scan 'this", "it is no command: No closing quotation"),
+        ("command:no-such-scanner --all", "there is no program no-such-scanner that can be run"),
+        ("command:/etc", "there is no program /etc that can be run"),
     ],
 )
 def test_a_bad_setting_says_what_is_accepted(setting: str, told: str) -> None:

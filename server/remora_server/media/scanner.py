@@ -30,14 +30,14 @@ CLAMD_SECONDS = 150.0  # It gives up on a file by itself after 120 (MaxScanTime)
 LEAST_RATE = 4 * 1024 * 1024  # Bytes a second; large content gets more time.
 REAP_SECONDS = 5.0  # A program that runs as another user, say by sudo, can't be killed: no thread waits for it longer.
 INHERITED = ("PATH", "LANG", "TMPDIR")
-ACCEPTED = "must be clamd:/path/of/its/socket, clamd:host:port or command:program and its arguments"
+ACCEPTED = "it must be clamd:/path/of/its/socket, clamd:host:port or command:program and its arguments"
 TOO_LARGE = "a file of %d bytes counts as clean, unscanned: %s takes no more than its StreamMaxLength; raise that"
 
 log = logging.getLogger(__name__)
 
 
 def open_scanner(setting: str) -> Scanner:
-    """Return the scanner that a setting names; what a ValueError says completes "The value 'x' of the setting"."""
+    """Return the scanner that a setting names; a ValueError says what is wrong with it."""
     kind, _, rest = setting.partition(":")
     if kind == "clamd":
         return Clamd(_address(rest))
@@ -59,11 +59,11 @@ def _command(text: str) -> Sequence[str]:
     try:
         words = shlex.split(text)
     except ValueError as problem:
-        raise ValueError(f"is no command: {problem}") from None
+        raise ValueError(f"it is no command: {problem}") from None
     if not words:
         raise ValueError(ACCEPTED)
     if not (program := shutil.which(words[0])):
-        raise ValueError(f"names a program that is not there or can't be run: {words[0]}")
+        raise ValueError(f"there is no program {words[0]} that can be run")
     return [os.path.abspath(program), *words[1:]]  # noqa: PTH100 - a link is run by its own name
 
 
