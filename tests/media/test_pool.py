@@ -285,7 +285,8 @@ def test_a_killed_worker_is_replaced(made: Callable[..., Pool]) -> None:
 def test_a_worker_that_is_still_starting_is_not_waited_for(made: Callable[..., Pool]) -> None:
     """The answer is None in time, and the worker is left to start."""
     slow = worker_of("pass")
-    pool = made(Limits(measure_seconds=0.1), worker=(*slow[:3], "import time; time.sleep(0.5)\n" + slow[3]))
+    limits = Limits(measure_seconds=0.4, silence_seconds=0.1)
+    pool = made(limits, worker=(*slow[:3], "import time; time.sleep(1)\n" + slow[3]))
     assert pool.measure("image/png", Bytes(PNG)) is None
     wait_until(lambda: pool.measure("image/png", Bytes(PNG)) == Media())
 

@@ -15,6 +15,7 @@ from remora_server.media.frames import (
     FACTS,
     HEAD,
     LENGTH,
+    MOST_FACTS,
     MOST_TEXT_BYTES,
     PICTURE,
     PICTURE_TYPES,
@@ -75,7 +76,9 @@ class Report:
             page_count=media.page_count if page_count is None else page_count,
             blur_hash=media.blur_hash if blur_hash is None else blur_hash,
         )
-        numbers = FACTS.pack(media.width, media.height, media.duration_ms, media.page_count)
+        # What content says of itself may be beyond what the contract's fields hold; then it is not known.
+        told = (media.width, media.height, media.duration_ms, media.page_count)
+        numbers = FACTS.pack(*(one if 0 <= one <= most else 0 for one, most in zip(told, MOST_FACTS, strict=True)))
         self.tell(Kind.FACTS, numbers, media.blur_hash.encode())
 
     def picture(self, rendition: str, content_type: str, size: tuple[int, int], data: bytes) -> None:

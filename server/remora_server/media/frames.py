@@ -28,7 +28,7 @@ OUT_OF_MEMORY: Final = 64  # What a child exits with that needed more than it ma
 MOST_READ_BYTES = 1024 * 1024
 MOST_PICTURE_BYTES = 24 * 1024 * 1024  # A PNG of 2048 x 2048 pixels that can't be compressed has 16 MiB and a little.
 MOST_TEXT_BYTES = 300
-MOST_FACT = 2**31 - 1  # What the contract's fields hold.
+MOST_FACTS = (2**31 - 1, 2**31 - 1, 2**53, 2**31 - 1)  # What the contract's fields hold, also as JSON.
 RENDITIONS: Mapping[str, int] = MappingProxyType({"PREVIEW": 2048, "THUMBNAIL": 512})  # The longest edge of each.
 RENDITION_NAMES = tuple(RENDITIONS)
 MAGIC: Mapping[str, bytes] = MappingProxyType({"image/jpeg": b"\xff\xd8\xff", "image/png": b"\x89PNG\r\n\x1a\n"})
@@ -96,9 +96,10 @@ def checked_facts(body: bytes) -> Media:
     """Return the facts that a worker tells."""
     if len(body) < FACTS.size:
         raise NonsenseError
-    width, height, duration_ms, page_count = FACTS.unpack_from(body)
-    if max(width, height, page_count) > MOST_FACT or duration_ms > 2**53:
+    numbers = FACTS.unpack_from(body)
+    if any(one > most for one, most in zip(numbers, MOST_FACTS, strict=True)):
         raise NonsenseError
+    width, height, duration_ms, page_count = numbers
     blur_hash = body[FACTS.size :]
     if not blur_hash.isascii() or not blur_hash.decode().isprintable() or len(blur_hash) > 100:  # noqa: PLR2004 - far more than any has
         raise NonsenseError

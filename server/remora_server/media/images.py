@@ -34,6 +34,7 @@ TURNS = {
 }
 SIDEWAYS = frozenset({5, 6, 7, 8})
 LARGEST = max(RENDITIONS.values())
+LEFT_OVER = 1.5  # How much larger than it is shown an image stays in the first, coarse step.
 STRIP_PIXELS = 4_000_000
 PROGRESSIVE_BYTES = 6  # Of a pixel: three coefficients.
 LAB = ImageCms.createProfile("LAB")
@@ -132,9 +133,8 @@ def smaller(image: Image.Image) -> Image.Image:
 
     By strips, since each step has its result beside what it began with.
     """
-    factor = max(1, max(image.size) // (2 * LARGEST))
-    plain = image.mode in OF_A_PICTURE and not image.has_transparency_data
-    if factor == 1 and plain:
+    factor = max(1, int(max(image.size) / LARGEST / LEFT_OVER))
+    if factor == 1 and _is_picture(image):
         return image
     extrema = _extrema(image)
     rows = max(1, STRIP_PIXELS // image.width // factor) * factor
@@ -158,6 +158,10 @@ def _extrema(image: Image.Image) -> tuple[float, float]:
     return (0.0, 255.0) if isinstance(low, tuple) or isinstance(high, tuple) else (low, high)
 
 
+def _is_picture(image: Image.Image) -> bool:
+    return image.mode == "RGBA" or (image.mode in OF_A_PICTURE and not image.has_transparency_data)
+
+
 def as_picture(image: Image.Image, extrema: tuple[float, float]) -> Image.Image:
     """Return an image in L, RGB, RGBA, CMYK or LAB; `extrema` are the darkest and the brightest of many bits."""
     if image.mode in SIXTEEN_BIT_BYTES:
@@ -168,10 +172,10 @@ def as_picture(image: Image.Image, extrema: tuple[float, float]) -> Image.Image:
             high = max(65535.0, high)
         scale = 255 / (high - low)
         return image.point(lambda value: value * scale - low * scale).convert("L")
+    if _is_picture(image):
+        return image
     if image.has_transparency_data:
         return image.convert("RGBA")
-    if image.mode in OF_A_PICTURE:
-        return image
     return image.convert("L" if image.mode == "1" else "RGB")
 
 

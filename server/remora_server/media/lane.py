@@ -28,6 +28,8 @@ from remora_server.media.limits import MIB, Limits
 
 WORKER = (sys.executable, "-I", "-m", "remora_server.media.worker")
 ENDING_SECONDS = 2.0  # What a child may take to end once it has said everything.
+FAILURES = {signal.SIGABRT, signal.SIGTRAP, signal.SIGILL, signal.SIGSEGV}
+NEARLY = 0.9  # Of its memory has a child that ends for want of it; the last piece that it wanted was too large.
 INHERITED = ("LD_LIBRARY_PATH",)  # Without it some Pythons don't start; nothing else is a worker's business.
 OWN = {"MALLOC_ARENA_MAX": "1"}  # Each thread of a decoder would reserve 64 MiB of what it may have.
 
@@ -152,7 +154,7 @@ class Lane:
         """Return what to raise for a child that ended before it was done."""
         if ending is None:
             return PreviewerLostError("the decoder's process was killed")
-        if ending.exit_code == OUT_OF_MEMORY:
+        if ending.exit_code == OUT_OF_MEMORY or self._starved(ending):
             return PreviewRefusedError(f"needs more than {self._limits.memory_bytes // MIB} MiB of memory", said.media)
         if ending.exit_code == -signal.SIGXCPU or ending.cpu_ms >= self._limits.cpu_seconds * 1000:
             return PreviewRefusedError(f"takes more than {self._limits.cpu_seconds} seconds to decode", said.media)
@@ -161,6 +163,11 @@ class Lane:
         if ending.exit_code < 0:
             return PreviewerLostError(f"the decoder crashed ({signal.Signals(-ending.exit_code).name})")
         return PreviewerLostError(f"the decoder's process ended with code {ending.exit_code}")
+
+    def _starved(self, ending: Ending) -> bool:
+        """Tell whether a child ended itself since it got no more memory, as decoders in C++ do."""
+        most_kib = self._limits.memory_bytes // 1024
+        return -ending.exit_code in FAILURES and ending.peak_kib >= NEARLY * most_kib
 
     def _started(self, deadline: Deadline | None) -> socket.socket:
         """Return the line to a worker that is ready."""

@@ -1,0 +1,91 @@
+"""The sandbox: what code that got hold of a child could do."""
+
+from __future__ import annotations
+
+import pytest
+
+from remora_server.core.ports import PreviewRefusedError
+from remora_server.media.limits import Limits
+from remora_server.media.pool import Pool
+from tests.media.breaking import worker_of
+from tests.media.sources import Bytes
+
+
+def told(body: str) -> str:
+    """Return what a child says that runs `body`; `said` is what it is to say."""
+    pool = Pool(worker=worker_of(f"said = 'nothing'\n{body}\nraise worker.RefusedError(said)"))
+    try:
+        with pytest.raises(PreviewRefusedError) as refused:
+            pool.render("image/png", Bytes(b"x"))
+    finally:
+        pool.close()
+    return str(refused.value)
+
+
+def failing(*attempts: str) -> str:
+    """Return a body that makes attempts, and says which of them did not fail."""
+    lines = "".join(
+        f"try:\n    {attempt}\n    passed.append({attempt!r})\nexcept OSError:\n    pass\n" for attempt in attempts
+    )
+    return f"passed = []\n{lines}said = ' and '.join(passed) or 'all failed'"
+
+
+def test_no_file_and_no_socket_can_be_opened() -> None:
+    """Of no kind, for no purpose."""
+    attempts = (
+        "os.open('/etc/passwd', os.O_RDONLY)",
+        "os.open('/dev/null', os.O_RDONLY)",
+        "os.open('/tmp', os.O_TMPFILE | os.O_RDWR)",
+        "os.open('/tmp/media-escaped', os.O_CREAT | os.O_WRONLY)",
+        "os.listdir('/')",
+        "socket.socket()",
+        "socket.socket(socket.AF_UNIX)",
+        "socket.socket(socket.AF_NETLINK, socket.SOCK_RAW)",
+        "socket.socketpair()",
+        "os.pipe()",
+        "os.dup(0)",
+        "os.memfd_create('x')",
+        "os.eventfd(0)",
+        "os.pidfd_open(os.getpid())",
+    )
+    assert told(failing(*attempts)) == "all failed"
+
+
+def test_limits_cannot_be_raised_again() -> None:
+    """Neither by who it was, nor by what a namespace of its own lets it do."""
+    limits = ("NOFILE", "AS", "CPU", "FSIZE", "CORE")
+    raised = [
+        f"resource.setrlimit(resource.RLIMIT_{one}, (2**40 if {one!r} != 'NOFILE' else 64,) * 2)" for one in limits
+    ]
+    body = failing(*raised).replace("except OSError", "except (OSError, ValueError)")
+    assert told(f"import resource\n{body}") == "all failed"
+
+
+def test_nothing_else_is_open() -> None:
+    """The line of the job and a bin are all; not the line of the worker, over which other content comes."""
+    body = (
+        "found = []\n"
+        "for one in range(1000):\n"
+        "    try:\n"
+        "        os.fstat(one)\n"
+        "    except OSError:\n"
+        "        continue\n"
+        "    found.append(one)\n"
+        "said = str(found)"
+    )
+    assert told(body) == "[0, 1, 2]"
+
+
+def test_memory_is_bounded() -> None:
+    """What a child asks for beyond its limit it does not get."""
+    most = Limits().memory_bytes
+    body = (
+        "kept, said = [], ''\n"
+        "try:\n"
+        "    while True:\n"
+        "        kept.append(bytearray(2**20))\n"
+        "except MemoryError:\n"
+        "    said = str(len(kept) * 2**20)\n"
+        "    del kept"
+    )
+    assert 0.9 * most < int(told(body)) <= most
