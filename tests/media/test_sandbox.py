@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import tempfile
+from pathlib import Path
+
 import pytest
 
 from remora_server.core.ports import PreviewRefusedError
 from remora_server.media.limits import Limits
 from remora_server.media.pool import Pool
+from remora_server.media.sandbox import NOBODY
 from tests.media.breaking import worker_of
 from tests.media.sources import Bytes
 
@@ -51,6 +57,55 @@ def test_no_file_and_no_socket_can_be_opened() -> None:
     assert told(failing(*attempts)) == "all failed"
 
 
+def test_no_file_can_be_changed_by_its_name() -> None:
+    """Not even one that everybody may change, which needs no descriptor."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:  # Unlike pytest's, others may look into it.
+        Path(folder).chmod(0o777)
+        file = Path(folder) / "file"
+        file.write_bytes(b"kept")
+        file.chmod(0o666)
+        attempts = (
+            f"os.unlink({str(file)!r})",
+            f"os.rename({str(file)!r}, {str(file)!r} + '2')",
+            f"os.truncate({str(file)!r}, 0)",
+            f"os.chmod({str(file)!r}, 0o600)",
+            f"os.mkdir({folder!r} + '/folder')",
+            f"os.symlink('/etc/passwd', {folder!r} + '/link')",
+            f"os.mkfifo({folder!r} + '/pipe')",
+        )
+        assert told(failing(*attempts)) == "all failed"
+        assert file.read_bytes() == b"kept"
+        assert [one.name for one in Path(folder).iterdir()] == ["file"]
+
+
+def test_no_other_process_can_be_made_or_reached() -> None:
+    """It can't start one, nor signal or look into another one, be it of the same user."""
+    bystander = subprocess.Popen(["/bin/sleep", "60"], user=NOBODY if os.geteuid() == 0 else None)
+    try:
+        attempts = (
+            "os.fork()",
+            "os.posix_spawn('/bin/true', ['true'], {})",
+            "os.execv('/bin/true', ['true'])",
+            f"os.kill({bystander.pid}, signal.SIGKILL)",
+            f"os.kill({bystander.pid}, 0)",
+            "os.kill(os.getppid(), 0)",
+            "os.killpg(0, signal.SIGCONT)",
+            "os.setsid()",
+            "os.nice(-1)",
+        )
+        attach = (
+            "import ctypes\nlibc = ctypes.CDLL(None, use_errno=True)\n"
+            f"traced = libc.ptrace(16, {bystander.pid}, 0, 0)\n"
+            "unwatched = libc.prctl(1, 0, 0, 0, 0)\n"
+        )
+        body = f"{attach}{failing(*attempts)}\nsaid += f', {{traced}}, {{unwatched}}'"
+        assert told(body) == "all failed, -1, -1"
+        assert bystander.poll() is None
+    finally:
+        bystander.kill()
+        bystander.wait()
+
+
 def test_limits_cannot_be_raised_again() -> None:
     """Neither by who it was, nor by what a namespace of its own lets it do."""
     limits = ("NOFILE", "AS", "CPU", "FSIZE", "CORE")
@@ -67,9 +122,10 @@ def test_nothing_else_is_open() -> None:
         "found = []\n"
         "for one in range(1000):\n"
         "    try:\n"
-        "        os.fstat(one)\n"
-        "    except OSError:\n"
-        "        continue\n"
+        "        os.lseek(one, 0, os.SEEK_CUR)\n"
+        "    except OSError as problem:\n"
+        "        if problem.errno == errno.EBADF:\n"
+        "            continue\n"
         "    found.append(one)\n"
         "said = str(found)"
     )

@@ -14,6 +14,7 @@ import signal
 from pathlib import Path
 
 from remora_server.media.limits import Limits
+from remora_server.media.syscalls import forbid_others
 
 NOBODY = 65534
 PR_SET_PDEATHSIG = 1
@@ -56,6 +57,7 @@ def confine(limits: Limits, parent: int) -> None:
         _libc.unshare(CLONE_NEWUSER)
     _prctl(PR_SET_NO_NEW_PRIVS, 1)
     _limit(resource.RLIMIT_NOFILE, 0)  # No further descriptor of whatever kind: file, socket, pipe, memory.
+    forbid_others(_libc)
 
 
 def _address_space_bytes() -> int:

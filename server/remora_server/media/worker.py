@@ -26,6 +26,7 @@ from remora_server.media.sandbox import confine, step_back
 
 LINE = 0  # Where a child has its line, and nothing else but the bin in 1 and 2.
 BROKEN = 1
+SHUT = {errno.EMFILE, errno.EPERM}  # What opening a file in the sandbox fails with.
 
 Decode = Callable[[str, BinaryIO, Report, Limits], None]
 
@@ -131,7 +132,7 @@ def decode(content_type: str, size_bytes: int, report: Report, decoders: Mapping
             report.refuse(f"needs more than {limits.read_bytes >> 20} MiB of it to be read")
         elif isinstance(problem, RefusedError):
             report.refuse(str(problem))
-        elif isinstance(problem, ImportError) or getattr(problem, "errno", 0) == errno.EMFILE:
+        elif isinstance(problem, ImportError) or getattr(problem, "errno", 0) in SHUT:
             raise  # Something was not loaded before the sandbox closed: a mistake of ours, not the content's.
         elif "memory" in str(problem):  # Pillow's word for it, and that of libheif.
             return OUT_OF_MEMORY
