@@ -371,6 +371,22 @@ def test_a_verdict_is_asked_for_once(make_world: Callable[..., World]) -> None:
     assert judge.count == 1
 
 
+def test_a_scanner_that_thinks(make_world: Callable[..., World]) -> None:
+    """A scanner that says nothing for minutes keeps its job all the while."""
+    judge = Judge()
+    world = make_world(scanner=judge)
+    file = picture(world)
+
+    def think(_data: bytes) -> Verdict:
+        world.clock.pass_by(2 * LEASE)
+        assert not world.store.has_due_media_job(world.clock.now())
+        return Verdict(is_clean=False, finding="Evil")
+
+    judge.scans = think
+    world.jobs.work()
+    assert now(world, file).state is FileState.QUARANTINED
+
+
 def test_a_file_on_an_issue(world: World) -> None:
     """Whoever sees the issue sees the activity."""
     world.upload(world.jo, PNG, "a.png", issue())

@@ -41,7 +41,10 @@ from remora_server.core.reading import BytesReader
 from remora_server.core.values import dataclass, replace
 
 SECOND: Micros = 1_000_000
-LEASE: Micros = 120 * SECOND  # Far longer than a job may take.
+LEASE: Micros = 120 * SECOND  # Far longer than decoding may take.
+# A scanner may think for minutes after it has read everything, and for longer over more.
+SCAN_LEASE: Micros = 300 * SECOND
+SCAN_RATE = 4  # Bytes a microsecond.
 RETRY: Micros = SECOND
 WAIT: Micros = 10 * SECOND  # For a store or a scanner that is away.
 ATTEMPTS = 2
@@ -159,6 +162,8 @@ class MediaJobs:
         source = _HeldReader(self._open(blob), self._clock, lambda: self._changes.run(lambda: self._prolong(job)))
         try:
             if self._scanner is not None and not job.is_scanned:
+                wait = SCAN_LEASE + source.size_bytes // SCAN_RATE
+                self._changes.run(lambda: self._prolong(job, wait))
                 job = replace(job, is_scanned=True)
                 verdict = self._scanner.scan(source)
                 if not verdict.is_clean:
@@ -175,9 +180,9 @@ class MediaJobs:
         finally:
             source.close()
 
-    def _prolong(self, job: MediaJob) -> None:
-        due_time = self._clock.now() + LEASE
-        self._note(job, lambda it: replace(it, due_time=due_time))
+    def _prolong(self, job: MediaJob, wait: Micros = LEASE) -> None:
+        due_time = self._clock.now() + wait
+        self._note(job, lambda it: replace(it, due_time=max(it.due_time, due_time)))
 
     def _open(self, blob: Blob) -> BlobReader:
         if not blob.is_inline:
