@@ -9,8 +9,7 @@ from PIL import Image
 
 from remora.v1 import activity_service_pb2, file_pb2
 from remora.v1 import file_service_pb2 as pb
-from tests.running import Api
-from tests.uploading import issue
+from tests.running import Api, issue
 
 PREVIEW, THUMBNAIL = pb.RENDITION_PREVIEW, pb.RENDITION_THUMBNAIL
 NONE, PENDING = file_pb2.PREVIEW_STATE_NONE, file_pb2.PREVIEW_STATE_PENDING

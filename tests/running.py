@@ -39,8 +39,11 @@ START_SECONDS = 30.0
 class RunningServer:
     """`remora-server serve --dev` on free ports and a data directory of its own; may be killed and started again."""
 
-    def __init__(self, data: Path, *options: str, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, data: Path, *options: str, environment: Mapping[str, str] | None = None, python: str = sys.executable
+    ) -> None:
         self.data = data
+        self._program = (python, *PROGRAM[1:])
         self.options = options
         self.environment = {**_clean_environment(), **combinations.environment_of(data), **(environment or {})}
         self.ready: dict[str, Any] = {}
@@ -49,7 +52,7 @@ class RunningServer:
 
     def start(self, *, grpc_port: int = 0) -> RunningServer:
         """Start, and return once both ports answer."""
-        command = [*PROGRAM, "serve", "--dev", "--json", "--data", str(self.data), "--grpc-port", str(grpc_port)]
+        command = [*self._program, "serve", "--dev", "--json", "--data", str(self.data), "--grpc-port", str(grpc_port)]
         with self._log_path.open("a") as log:
             self._process = subprocess.Popen(
                 [*command, "--http-port", "0", *self.options],

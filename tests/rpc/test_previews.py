@@ -29,9 +29,9 @@ from tests.previewing import (
     settled,
     types_of,
 )
-from tests.running import Api, RunningServer, refused
+from tests.running import Api, RunningServer, issue, refused
 from tests.ticketing import TRANSPORTS, http_ticket, make_file, send
-from tests.uploading import by_append, by_stream, issue, read, upload
+from tests.uploading import by_append, by_stream, read, upload
 
 IMAGE, PDF = file_pb2.PREVIEW_KIND_IMAGE, file_pb2.PREVIEW_KIND_PDF
 TEXT, VIDEO = file_pb2.PREVIEW_KIND_TEXT, file_pb2.PREVIEW_KIND_VIDEO

@@ -41,7 +41,7 @@ from remora_server.core.reading import BytesReader
 from remora_server.core.values import dataclass, replace
 
 SECOND: Micros = 1_000_000
-LEASE: Micros = 120 * SECOND  # Far longer than decoding may take.
+LEASE: Micros = 45 * SECOND  # Longer than decoding may take, with a worker that has to start first.
 # A scanner may think for minutes after it has read everything, and for longer over more.
 SCAN_LEASE: Micros = 300 * SECOND
 SCAN_RATE = 4  # Bytes a microsecond.
