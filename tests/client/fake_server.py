@@ -76,6 +76,9 @@ class FakeServer:
     def __init__(self, port: int = 0) -> None:
         self.tickets: dict[str, Ticket] = {}
         self.files: dict[str, tuple[file_pb2.File, bytes]] = {}
+        # Content type and bytes by file and rendition.
+        self.renditions: dict[tuple[str, file_service_pb2.Rendition.ValueType], tuple[str, bytes]] = {}
+        self.ready_after: int | None = None  # So many looks at a file until its pending preview is ready.
         self.attachments: list[attachment_pb2.Attachment] = []
         self.links: list[link_pb2.Link] = []
         self.faults: deque[Fault] = deque()
@@ -124,7 +127,7 @@ class FakeServer:
             name=spec.name,
             content_type=spec.content_type,
             size_bytes=len(data),
-            checksums=common_pb2.Checksums(sha256=sha256, crc32c=google_crc32c.value(data)),
+            checksums=_checksums(data),
             metadata=spec.metadata,
             content_etag=f'"{sha256.hex()}"',
         )
@@ -167,7 +170,12 @@ class Files(file_service_pb2_grpc.FileServiceServicer):
         self._fake.enter(request, context)
         if request.file_id not in self._fake.files:
             refuse(context, Wanted(grpc.StatusCode.NOT_FOUND, "RESOURCE_NOT_FOUND"))
-        return file_service_pb2.GetFileResponse(file=self._fake.files[request.file_id][0])
+        file, _ = self._fake.files[request.file_id]
+        if self._fake.ready_after is not None:
+            self._fake.ready_after -= 1
+            if self._fake.ready_after == 0:
+                file.preview.CopyFrom(file_pb2.FilePreview(available=True, state=file_pb2.PREVIEW_STATE_READY))
+        return file_service_pb2.GetFileResponse(file=file)
 
     def DeleteFile(  # noqa: N802
         self, request: file_service_pb2.DeleteFileRequest, context: grpc.ServicerContext
@@ -182,9 +190,28 @@ class Files(file_service_pb2_grpc.FileServiceServicer):
         """Give content in small pieces."""
         self._fake.enter(request, context)
         file, data = self._fake.files[request.file_id]
-        fault = self._fake.read_faults.popleft() if self._fake.read_faults else Fault("none")
+        content_type, checksums = file.content_type, file.checksums
+        shows = request.rendition not in {file_service_pb2.RENDITION_UNSPECIFIED, file_service_pb2.RENDITION_ORIGINAL}
+        if shows:
+            shown = self._fake.renditions.get((request.file_id, request.rendition))
+            if shown is None or file.preview.state == file_pb2.PREVIEW_STATE_PENDING:
+                refuse(context, Wanted(grpc.StatusCode.NOT_FOUND, "PREVIEW_UNAVAILABLE"))
+            content_type, data = shown
+            checksums = _checksums(data)
+        etag = f'"{checksums.sha256.hex()}"'
+        if request.if_content_etag not in {"", etag}:
+            refuse(context, Wanted(grpc.StatusCode.ABORTED, "ETAG_MISMATCH"))
+        asks_only = shows and request.limit == 1
+        fault = self._fake.read_faults.popleft() if self._fake.read_faults and not asks_only else Fault("none")
         end = min(request.offset + request.limit, len(data)) if request.limit else len(data)
-        header = file_service_pb2.ReadFileResponse.Header(file=file, offset=request.offset, total_size=len(data))
+        header = file_service_pb2.ReadFileResponse.Header(
+            file=file,
+            offset=request.offset,
+            total_size=len(data),
+            checksums=checksums,
+            content_etag=etag,
+            content_type=content_type,
+        )
         yield file_service_pb2.ReadFileResponse(header=header)
         for offset in range(request.offset, end, 1000):
             if fault.kind == "cut" and offset - request.offset >= fault.after:
@@ -483,6 +510,10 @@ def refuse(context: grpc.ServicerContext, wanted: Wanted) -> NoReturn:
         status.details.append(packed)
     context.abort_with_status(rpc_status.to_status(status))
     raise AssertionError("abort raises")
+
+
+def _checksums(data: bytes) -> common_pb2.Checksums:
+    return common_pb2.Checksums(sha256=hashlib.sha256(data).digest(), crc32c=google_crc32c.value(data))
 
 
 def _ready(ticket: Ticket) -> WriteFileResponse.Ready:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -18,7 +20,7 @@ import pytest
 from remora import Progress
 from remora.cli.display import Lines
 from remora.cli.settings import hoist
-from remora.v1 import activity_service_pb2
+from remora.v1 import activity_service_pb2, file_pb2, file_service_pb2
 from tests.client.fake_server import KEY, FakeServer, Fault, Wanted, activity
 from tests.running import RunningServer
 
@@ -149,6 +151,51 @@ def test_get_writes_a_verified_file(fake: FakeServer, big: Path, tmp_path: Path)
     assert (code, lines(output)[0]["path"]) == (0, str(tmp_path / "a"))
     assert run(fake, "get", file_id, "-o", str(tmp_path / "b"))[0] == 0
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes() == big.read_bytes()
+
+
+def test_get_writes_what_shows_a_file(fake: FakeServer, big: Path, tmp_path: Path) -> None:
+    """Under a name made of the file's, unless something lies there; one form at a time."""
+    file_id = lines(run(fake, "put", "DEMO-1", str(big), "--json")[1])[0]["file_id"]
+    fake.renditions[file_id, file_service_pb2.RENDITION_THUMBNAIL] = ("image/png", b"small")
+    code, output, _ = run(fake, "get", "DEMO-1", "big.iso", "--thumbnail", "--json", cwd=tmp_path)
+    assert code == 0
+    assert lines(output) == [
+        {
+            "name": "big-thumbnail.png",
+            "file_id": file_id,
+            "rendition": "thumbnail",
+            "path": "big-thumbnail.png",
+            "content_type": "image/png",
+            "size_bytes": 5,
+            "sha256": hashlib.sha256(b"small").hexdigest(),
+            "bytes_received": 5,
+            "resumed_at": 0,
+        }
+    ]
+    assert (tmp_path / "big-thumbnail.png").read_bytes() == b"small"
+    code, _, messages = run(fake, "get", "DEMO-1", "big.iso", "--thumbnail", cwd=tmp_path)
+    assert (code, "big-thumbnail.png is here already" in messages) == (2, True)
+    code, output, _ = run(fake, "get", file_id, "--thumbnail", "-o", "-")
+    assert (code, output) == (0, "small")
+    code, _, messages = run(fake, "get", file_id, "--thumbnail", "--preview")
+    assert (code, "give one of them" in messages) == (2, True)
+    code, _, messages = run(fake, "get", file_id, "--preview", "--wait", "60", "--json")
+    assert (code, json.loads(messages)["error"]["reason"]) == (1, "PREVIEW_UNAVAILABLE")
+
+
+def test_ls_tells_what_a_file_looks_like(fake: FakeServer, big: Path) -> None:
+    """In a column that is not there if nothing is known of any file; for programs always."""
+    run(fake, "put", "DEMO-1", str(big))
+    _, output, _ = run(fake, "ls", "DEMO-1")
+    assert re.search(r"MB  big\.iso  fil_", output)
+    for shown in fake.attachments:
+        shown.file.media.width, shown.file.media.height = 40, 30
+        shown.file.preview.CopyFrom(file_pb2.FilePreview(state=file_pb2.PREVIEW_STATE_PENDING))
+    _, output, _ = run(fake, "ls", "DEMO-1")
+    assert "big.iso  40 x 30, preview pending  fil_" in output
+    (told,) = lines(run(fake, "ls", "DEMO-1", "--json")[1])
+    assert told["media"] == {"width": 40, "height": 30}
+    assert told["preview"] == {"available": False, "kind": "", "state": "pending", "reason": ""}
 
 
 def test_progress_is_a_line_now_and_then_when_piped(capsys: pytest.CaptureFixture[str]) -> None:

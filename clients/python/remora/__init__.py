@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from remora.errors import ConnectionFailedError as ConnectionFailedError
     from remora.errors import NotFoundError as NotFoundError
     from remora.errors import NotServedError as NotServedError
+    from remora.errors import PreviewUnavailableError as PreviewUnavailableError
     from remora.errors import RemoraError as RemoraError
     from remora.errors import SourceChangedError as SourceChangedError
     from remora.errors import WriterFencedError as WriterFencedError
@@ -23,10 +24,14 @@ if TYPE_CHECKING:
     from remora.model import Attachment as Attachment
     from remora.model import File as File
     from remora.model import Link as Link
+    from remora.model import Media as Media
     from remora.model import MetadataValue as MetadataValue
+    from remora.model import Preview as Preview
     from remora.model import Subject as Subject
     from remora.model import Ticket as Ticket
     from remora.progress import Progress as Progress
+    from remora.renditions import Content as Content
+    from remora.renditions import Rendition as Rendition
     from remora.uploads import Put as Put
 
 __version__ = "0.1.0"
@@ -38,15 +43,20 @@ _HOMES = {
     "Attachment": "model",
     "Client": "client",
     "ConnectionFailedError": "errors",
+    "Content": "renditions",
     "File": "model",
     "Got": "downloads",
     "Link": "model",
+    "Media": "model",
     "MetadataValue": "model",
     "NotFoundError": "errors",
     "NotServedError": "errors",
+    "Preview": "model",
+    "PreviewUnavailableError": "errors",
     "Progress": "progress",
     "Put": "uploads",
     "RemoraError": "errors",
+    "Rendition": "renditions",
     "SourceChangedError": "errors",
     "Subject": "model",
     "Ticket": "model",

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, BinaryIO, Protocol, Self, TypeVar
 
-from remora import downloads, errors, watching
+from remora import downloads, errors, renditions, watching
 from remora.addresses import DEFAULT_ADDRESS, require_address
 from remora.connection import Connection, new_request_id
 from remora.downloads import Download, Got
@@ -33,6 +33,7 @@ from remora.model import (
 )
 from remora.patience import Patience
 from remora.progress import OnProgress
+from remora.renditions import Rendition
 from remora.sources import FileSource, PipeSource, SeekableSource, Source
 from remora.state import State
 from remora.uploads import Put, Target, Upload
@@ -174,6 +175,8 @@ class Client:
         to: str | os.PathLike[str] | IO[bytes] | None = None,
         offset: int = 0,
         limit: int = 0,
+        rendition: Rendition = "original",
+        wait_seconds: float = 0.0,
         on_progress: OnProgress | None = None,
     ) -> Got:
         """Download a file, by issue and name or by the id of the file or attachment, and verify it.
@@ -181,27 +184,41 @@ class Client:
         `to` is a path, a folder, or something open for writing; without it the file gets its own name in the current
         folder. Until a path is complete it has `.part` after its name, and another run goes on from there. With
         `offset` or `limit` only that part is read, at once and not resumed later.
+
+        A `rendition` shows the file, and is verified just so: a preview fits a page, a thumbnail is small. Where there
+        is none PreviewUnavailableError is raised; one that is still being made is waited for up to `wait_seconds`.
         """
         file = self.find_file(issue_or_id, name)
+        content = renditions.find(self._connection, file, rendition, self._patience(), wait_seconds)
         if to is not None and not isinstance(to, str | os.PathLike):
-            return downloads.copy(self._connection, file, to, self._patience(), on_progress, offset=offset, limit=limit)
+            return downloads.copy(
+                self._connection, file, content, to, self._patience(), on_progress, offset=offset, limit=limit
+            )
         path = Path(to) if to is not None else Path()
         if path.is_dir():
             # A name is only for showing: what it says about folders is not followed.
-            path /= Path(file.name.replace("\\", "/")).name or file.id
+            path /= Path(content.name.replace("\\", "/")).name or file.id
         if offset or limit:
             with path.open("wb") as into:
                 return downloads.copy(
-                    self._connection, file, into, self._patience(), on_progress, offset=offset, limit=limit
+                    self._connection, file, content, into, self._patience(), on_progress, offset=offset, limit=limit
                 )
-        return downloads.save(self._connection, file, path, self._patience(), on_progress)
+        return downloads.save(self._connection, file, content, path, self._patience(), on_progress)
 
     def iter_download(
-        self, issue_or_id: str, name: str | None = None, *, offset: int = 0, limit: int = 0
+        self,
+        issue_or_id: str,
+        name: str | None = None,
+        *,
+        offset: int = 0,
+        limit: int = 0,
+        rendition: Rendition = "original",
+        wait_seconds: float = 0.0,
     ) -> Iterator[bytes]:
         """Give the content of a file piece by piece, across broken connections; the whole is verified at its end."""
         file = self.find_file(issue_or_id, name)
-        return iter(Download(self._connection, file, self._patience(), offset=offset, limit=limit))
+        content = renditions.find(self._connection, file, rendition, self._patience(), wait_seconds)
+        return iter(Download(self._connection, content, self._patience(), offset=offset, limit=limit))
 
     def find_file(self, issue_or_id: str, name: str | None = None) -> File:
         """Find a file by its id, by the id of its attachment, or by issue and name: the newest of that name."""

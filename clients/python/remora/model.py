@@ -16,6 +16,8 @@ from remora.v1 import activity_pb2, attachment_pb2, common_pb2, file_pb2, link_p
 MetadataValue = str | int | float
 Outcome = Literal["created", "updated", "unchanged", "stale"]
 
+PENDING = "pending"
+
 _ISSUE_ID = re.compile(r"iss_[0-9a-z]{26}|[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 
@@ -43,16 +45,42 @@ class Actor:
 
 
 @dataclass(frozen=True, slots=True)
+class Media:
+    """What is known of a file's contents beyond their type; zero and empty mean unknown."""
+
+    width: int = 0
+    height: int = 0
+    blur_hash: str = ""
+    duration_ms: int = 0
+    page_count: int = 0
+    code_language: str = ""
+    alt_text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What shows a file: `state` is none, pending, ready or failed, and `reason` says why it failed."""
+
+    available: bool = False
+    kind: str = ""
+    state: str = "none"
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class File:
     """Content under a name."""
 
     id: str
     name: str
     content_type: str
+    detected_content_type: str
     size_bytes: int
     sha256: str
     crc32c: int
     state: str
+    media: Media
+    preview: Preview
     metadata: Mapping[str, MetadataValue]
     etag: str
     content_etag: str
@@ -160,10 +188,13 @@ def file_from_proto(file: file_pb2.File) -> File:
         id=file.id,
         name=file.name,
         content_type=file.content_type,
+        detected_content_type=file.detected_content_type,
         size_bytes=file.size_bytes,
         sha256=file.checksums.sha256.hex(),
         crc32c=file.checksums.crc32c,
         state=_word(file_pb2.FileState.DESCRIPTOR, file.state),
+        media=_media(file.media),
+        preview=_preview(file.preview),
         metadata=_metadata(file.metadata),
         etag=file.etag,
         content_etag=file.content_etag,
@@ -284,6 +315,27 @@ def _metadata(values: Mapping[str, common_pb2.MetadataValue]) -> dict[str, Metad
         elif kind == "double_value":
             taken[key] = value.double_value
     return taken
+
+
+def _media(media: file_pb2.FileMedia) -> Media:
+    return Media(
+        width=media.width,
+        height=media.height,
+        blur_hash=media.blur_hash,
+        duration_ms=media.duration_ms,
+        page_count=media.page_count,
+        code_language=media.code_language,
+        alt_text=media.alt_text,
+    )
+
+
+def _preview(preview: file_pb2.FilePreview) -> Preview:
+    return Preview(
+        available=preview.available,
+        kind=_word(file_pb2.PreviewKind.DESCRIPTOR, preview.kind) if preview.kind else "",
+        state=_word(file_pb2.PreviewState.DESCRIPTOR, preview.state) if preview.state else "none",
+        reason=preview.reason,
+    )
 
 
 def _subject(subject: common_pb2.Subject) -> Subject:

@@ -49,6 +49,7 @@ def ls(context: typer.Context, issue: Issue) -> None:
                     show.moment(attachment.create_time),
                     show.size(attachment.file.size_bytes) if attachment.file else attachment.kind,
                     show.plain(attachment.name),
+                    show.looks(attachment.file),
                     show.plain(attachment.url) or attachment.file_id,
                     attachment.id,
                 ]

@@ -7,15 +7,17 @@ import os
 import sys
 import unicodedata
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 import typer
 
 if TYPE_CHECKING:
-    from remora import Activity, Attachment, Link, Put, Ticket
+    from remora import Activity, Attachment, File, Link, Put, Ticket
 
 STEP = 1000
+MS_IN_SECOND = 1000
 
 
 def text(line: str) -> None:
@@ -34,9 +36,11 @@ def line(values: Mapping[str, object]) -> None:
 
 
 def columns(rows: Sequence[Sequence[str]]) -> None:
-    """Print rows for a person, with columns of equal width."""
+    """Print rows for a person, with columns of equal width; one that is empty throughout is left out."""
     rows = [[cell.replace("\n", " ") for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    rows = [[cell for cell, width in zip(row, widths, strict=True) if width] for row in rows]
+    widths = [width for width in widths if width]
     for row in rows:
         text("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
@@ -90,10 +94,53 @@ def attachment(shown: Attachment) -> dict[str, object]:
         "file_id": shown.file_id or None,
         "size_bytes": shown.file.size_bytes if shown.file else None,
         "sha256": shown.file.sha256 if shown.file else None,
+        **file_facts(shown.file),
         "subtitle": shown.subtitle,
         "metadata": dict(shown.metadata),
         "create_time": timestamp(shown.create_time),
     }
+
+
+def file_facts(shown: File | None) -> dict[str, object]:
+    """Describe to a program what a file is and how it looks."""
+    return {
+        "content_type": shown.content_type if shown else None,
+        "detected_content_type": shown.detected_content_type if shown else None,
+        "media": {name: value for name, value in asdict(shown.media).items() if value} if shown else None,
+        "preview": asdict(shown.preview) if shown else None,
+    }
+
+
+def looks(shown: File | None) -> str:
+    """Describe to a person how a file looks: `4032 x 3024`, `1:23`, `12 pages`, `python`, and its preview."""
+    if shown is None:
+        return ""
+    media, preview = shown.media, shown.preview
+    said = []
+    if media.width and media.height:
+        said.append(f"{media.width} x {media.height}")
+    if media.duration_ms:
+        said.append(duration(media.duration_ms))
+    if media.page_count:
+        said.append(f"{media.page_count} page{'s' if media.page_count > 1 else ''}")
+    if media.code_language:
+        said.append(plain(media.code_language))
+    if preview.state == "failed":
+        said.append(f"no preview: {plain(preview.reason)}")
+    elif preview.state == "pending":
+        said.append("preview pending")
+    elif preview.available:
+        said.append("preview")
+    return ", ".join(said)
+
+
+def duration(ms: int) -> str:
+    """Write a playing time as people do: `1:23`, `1:02:03`, and below a second `0.4 s`."""
+    if ms < MS_IN_SECOND:
+        return f"{ms / MS_IN_SECOND:.1g} s"
+    minutes, seconds = divmod(round(ms / MS_IN_SECOND), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
 
 def link(shown: Link) -> dict[str, object]:

@@ -22,7 +22,7 @@ MetadataOption = Annotated[
 def register(app: typer.Typer) -> None:
     """Add these commands to the program."""
     app.command(epilog="Example: remora put DEMO-1 big.iso   (or: tar c src | remora put DEMO-1 - --name src.tar)")(put)
-    app.command(epilog="Example: remora get DEMO-1 big.iso -o copy.iso   (or: remora get fil_... -o -)")(get)
+    app.command(epilog="Example: remora get DEMO-1 big.iso -o copy.iso   (or: remora get fil_... --thumbnail)")(get)
     app.command(epilog="Example: remora tickets --json")(tickets)
 
 
@@ -73,41 +73,66 @@ def get(
     output: Annotated[
         str, typer.Option("-o", "--output", metavar="PATH", help="Where to write it; - is standard output.")
     ] = "",
+    *,
+    preview: Annotated[bool, typer.Option("--preview", help="Get what shows it on a page instead.")] = False,
+    thumbnail: Annotated[bool, typer.Option("--thumbnail", help="Get the small picture of it instead.")] = False,
+    wait: Annotated[
+        float, typer.Option(metavar="SECONDS", min=0.0, help="How long to wait for a preview that is being made.")
+    ] = 0.0,
 ) -> None:
     """Download a file and verify it.
 
     The newest is taken if the issue has several files of that name. An interrupted download goes on where it was.
     """
+    if preview and thumbnail:
+        raise UsageError("--preview and --thumbnail are two forms of the file; give one of them.")
+    rendition: remora.Rendition = "preview" if preview else "thumbnail" if thumbnail else "original"
     settings = settings_of(context)
     if name is None and not source.startswith(("fil_", "att_")):
         raise UsageError(f"which file of {source}? Give its name; `remora ls {source}` shows them.")
-    if not output and name is not None and Path(name).exists():
-        raise UsageError(f"{name} is here already; give -o {shlex.quote(name)} to write over it, or another path.")
+    if not output and name is not None and (here := _in_the_way(name, rendition)):
+        raise UsageError(f"{here} is here already; give -o {shlex.quote(here)} to write over it, or another path.")
     with settings.client() as client:
         try:
             with progress_shown() as on_progress:
                 if output == "-":
-                    client.get(source, name, to=sys.stdout.buffer, on_progress=on_progress)
+                    client.get(
+                        source,
+                        name,
+                        to=sys.stdout.buffer,
+                        rendition=rendition,
+                        wait_seconds=wait,
+                        on_progress=on_progress,
+                    )
                     sys.stdout.buffer.flush()
                     return
-                got = client.get(source, name, to=output or None, on_progress=on_progress)
+                got = client.get(
+                    source,
+                    name,
+                    to=output or None,
+                    rendition=rendition,
+                    wait_seconds=wait,
+                    on_progress=on_progress,
+                )
         except KeyboardInterrupt:
             step = f"To go on: {shlex.join(['remora', *sys.argv[1:]])}"
             raise typer.Exit(refusals.interrupted(step, as_json=settings.json)) from None
     if settings.json:
         show.line(
             {
-                "name": got.file.name,
+                "name": got.content.name,
                 "file_id": got.file.id,
+                "rendition": got.content.rendition,
                 "path": str(got.path),
-                "size_bytes": got.file.size_bytes,
-                "sha256": got.file.sha256,
+                "content_type": got.content.content_type,
+                "size_bytes": got.content.size_bytes,
+                "sha256": got.content.sha256,
                 "bytes_received": got.bytes_received,
                 "resumed_at": got.resumed_at,
             }
         )
     else:
-        show.text(f"{got.path}: {show.size(got.file.size_bytes)}, sha256 {got.file.sha256} verified")
+        show.text(f"{got.path}: {show.size(got.content.size_bytes)}, sha256 {got.content.sha256} verified")
 
 
 def tickets(context: typer.Context) -> None:
@@ -141,6 +166,15 @@ def metadata_from_options(options: list[str] | None) -> dict[str, remora.Metadat
     if any(not key or not equals for key, equals, _ in pairs):
         raise UsageError("--meta takes KEY=VALUE.")
     return {key: value for key, _, value in pairs}
+
+
+def _in_the_way(name: str, rendition: remora.Rendition) -> str:
+    """Name what is here already under the name that a download would get; empty if nothing is."""
+    from remora.renditions import possible_names  # noqa: PLC0415 - Loads gRPC, which a wrong usage need not wait for.
+
+    # Which ending a rendition gets is not known before it is asked for.
+    names = [name] if rendition == "original" else possible_names(name, rendition)
+    return next((one for one in names if Path(one).exists()), "")
 
 
 def _put_one(
