@@ -11,6 +11,7 @@ from remora_server.core.model import Blob
 from remora_server.core.ports import BlobReader
 from remora_server.stores.blobs_memory import MemoryBlobs
 from remora_server.stores.metadata import SqlMetadata
+from tests.core.previewing import PNG
 from tests.core.stored import blob_of, store, take
 from tests.core.world import World
 
@@ -46,6 +47,27 @@ def test_damage(world: World) -> None:
     ]
     assert found.blobs == 4
     assert fine.id not in str(found.report())
+
+
+def test_damage_to_what_shows_a_file(world: World) -> None:
+    """Bytes of a rendition are no file's own: the files that they show are named, and as what (P07)."""
+    file, other = world.upload(world.jo, PNG, "cat.png"), world.upload(world.kim, PNG, "same.png")
+    assert world.jobs.work()
+    preview = world.store.rendition(file.blob_id, "PREVIEW")
+    assert preview is not None
+    blob = world.store.blob(preview.shown_blob_id)
+    assert blob is not None
+    assert world.check.run().clean
+    world.blobs.delete(blob.location)
+    world.database.command("UPDATE blob_bytes SET data = x'00' WHERE data <> x'89504e470d0a1a0a'")
+    found = world.check.run()
+    shows = [{"file_id": one.id, "name": one.name, "rendition": "PREVIEW"} for one in (file, other)]
+    assert [(one["files"], one["shows"]) for one in found.missing] == [([], shows)]
+    missing, wrong_size = found.lines()
+    assert missing.startswith(
+        f"missing: cat.png (files/{file.id}), its preview, same.png (files/{other.id}), its preview: its bytes are miss"
+    )
+    assert wrong_size.startswith(f"wrong_size: cat.png (files/{file.id}), its thumbnail, same.png")
 
 
 def test_litter(world: World) -> None:

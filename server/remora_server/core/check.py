@@ -119,12 +119,18 @@ class Check:
 
     def _about(self, blob: Blob) -> Finding:
         files = [{"file_id": file.id, "name": file.name} for file in self._store.files_on_blob(blob.id)]
+        shows = [
+            {"file_id": file.id, "name": file.name, "rendition": rendition.name}
+            for rendition in self._store.renditions_by(blob.id)
+            for file in self._store.files_on_blob(rendition.blob_id)
+        ]
         return {
             "blob_id": blob.id,
             "location": blob.location,
             "workspace_id": blob.workspace_id,
             "sha256": blob.checksums.sha256.hex(),
             "files": files,
+            "shows": shows,
         }
 
     def _blocks(self, blob: Blob) -> Iterator[bytes]:
@@ -154,8 +160,13 @@ def _told(one: Finding | str) -> str:
         )
     if "blob_id" not in one:
         return f"{one['name']}: {one['size_bytes']} bytes that nothing refers to"
-    files = one["files"]
-    named = ", ".join(f"{file['name']} (files/{file['file_id']})" for file in files) if isinstance(files, list) else ""
+    named = ", ".join(
+        f"{file['name']} (files/{file['file_id']})"
+        + (f", its {file['rendition'].lower()}" if "rendition" in file else "")
+        for files in (one["files"], one["shows"])
+        if isinstance(files, list)
+        for file in files
+    )
     place = f"at {one['location']}" if one["location"] else "in the database"
     return f"{named or 'no file'}: {one['problem']}; {one['blob_id']} {place}, sha256 {one['sha256']}"
 

@@ -570,6 +570,10 @@ class MetadataStore(Protocol):
         """Find what shows a blob."""
         ...
 
+    def renditions_by(self, shown_blob_id: str) -> Sequence[Rendition]:
+        """Return what a blob shows."""
+        ...
+
     def files_on_blob(self, blob_id: str) -> Sequence[File]:
         """Return the files on a blob, deleted ones too, oldest first."""
         ...

@@ -99,6 +99,7 @@ class MediaContract:
         assert store.rendition(blob.id, "PREVIEW") == second
         assert store.rendition(blob.id, "THUMBNAIL") == thumbnail
         assert store.rendition(small.id, "PREVIEW") is None
+        assert (store.renditions_by(small.id), store.renditions_by(large.id)) == ([thumbnail], [second])
 
     def test_what_shows_a_blob_goes_with_it(self, store: MetadataStore, acme: Tenant) -> None:
         """A rendition is used as long as what it shows; job and renditions go with the blob's row."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import peewee
 
 from remora_server.core.model import MediaJob, Micros, Rendition
@@ -110,6 +112,11 @@ class MediaRows(Rows):
         """Find what shows a blob."""
         row = self._db.row(_rendition, blob_id, name)
         return None if row is None else Rendition(*row)
+
+    def renditions_by(self, shown_blob_id: str) -> Sequence[Rendition]:
+        """Return what a blob shows."""
+        query = Renditions.select(*RENDITION).where(Renditions.shown_blob_id == shown_blob_id)
+        return [Rendition(*row) for row in self._db.select(query.order_by(Renditions.blob_id, Renditions.name))]
 
 
 def _mutable(job: MediaJob) -> tuple[object, ...]:
