@@ -129,10 +129,10 @@ def jpeg_of(edge: int, **options: bool) -> bytes:
     return with_size(encoded(Image.new("RGB", (64, 64)), "JPEG", **options), edge, edge)
 
 
-def bmp_of(edge: int) -> bytes:
+def bmp_of(width: int, height: int) -> bytes:
     """Return a BMP that says that it is that large."""
     small = encoded(Image.new("RGB", (64, 64)), "BMP")
-    return small[:18] + struct.pack("<II", edge, edge) + small[26:]
+    return small[:18] + struct.pack("<II", width, height) + small[26:]
 
 
 def drawing(content: bytes) -> bytes:
@@ -169,7 +169,8 @@ BOMBS: Mapping[str, tuple[str, Callable[[], bytes]]] = {
     "JPEG, 65,500 pixels each way": (JPEG, lambda: jpeg_of(65_500)),
     "JPEG, 19,000 pixels each way": (JPEG, lambda: jpeg_of(19_000)),
     "JPEG, progressive": (JPEG, lambda: jpeg_of(19_000, progressive=True)),
-    "BMP, 30,000 pixels each way": ("image/bmp", lambda: bmp_of(EDGE)),
+    "BMP, 30,000 pixels each way": ("image/bmp", lambda: bmp_of(EDGE, EDGE)),
+    "BMP, 4 billion pixels wide": ("image/bmp", lambda: bmp_of(2**32 - 1, 64)),
     "TIFF, 30,000 pixels each way": (TIFF, lambda: tiff_of(EDGE, EDGE)),
     "TIFF, 30,000 pixels each way, all there": (
         TIFF,

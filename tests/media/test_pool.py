@@ -400,10 +400,11 @@ def test_nothing_outlives_a_server_that_was_killed(busy: bool) -> None:  # noqa:
     """Workers, and a child that computes, end with a server that could not say good-bye."""
     program = (
         "import sys, threading, time\n"
+        "from remora_server.media.limits import Limits\n"
         "from remora_server.media.pool import Pool\n"
         "from tests.media.breaking import children_of, wait_until, worker_of\n"
         "from tests.media.sources import Bytes\n"
-        f"pool = Pool(worker=worker_of('while {busy}: pass'))\n"
+        f"pool = Pool(Limits(cpu_seconds=60, wall_seconds=60), worker=worker_of('while {busy}: pass'))\n"
         "threading.Thread(target=pool.render, args=('image/png', Bytes(b'x'))).start()\n"
         "pid = lambda: pool._rendering._lanes[0].pid\n"
         f"wait_until(lambda: pid() and (bool(children_of(pid())) or not {busy}))\n"

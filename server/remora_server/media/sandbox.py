@@ -28,9 +28,9 @@ OOM_SCORE = 800  # Of 1000: if the machine runs out of memory, a preview goes fi
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def step_back() -> None:
+def step_back(niceness: int) -> None:
     """Have a process that will only start others give way to the server, and give up being root, if it is."""
-    os.nice(10)
+    os.nice(niceness)
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(str(OOM_SCORE), encoding="ascii")
     if os.geteuid() == 0:

@@ -6,6 +6,7 @@ child. A worker itself sees no content: the line on which a child reads and answ
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import gc
 import json
@@ -26,6 +27,7 @@ from remora_server.media.sandbox import confine, step_back
 
 LINE = 0  # Where a child has its line, and nothing else but the bin in 1 and 2.
 BROKEN = 1
+NICENESS = {"measure": 0, "render": 10}  # An upload waits for its size, nobody for its preview.
 SHUT = {errno.EMFILE, errno.EPERM}  # What opening a file in the sandbox fails with.
 
 Decode = Callable[[str, BinaryIO, Report, Limits], None]
@@ -61,7 +63,7 @@ def main(load: Callable[[str, Limits], Mapping[str, Decode]]) -> None:
     role, limits = sys.argv[1], Limits(**json.loads(sys.argv[2]))
     control = socket.socket(fileno=int(sys.argv[3]))
     decoders = load(role, limits)
-    step_back()
+    step_back(NICENESS[role])
     null = os.open(os.devnull, os.O_RDWR)
     for descriptor in range(3):
         os.dup2(null, descriptor)  # Decoders print what they think of content.
@@ -91,16 +93,18 @@ def next_order(control: socket.socket) -> tuple[Mapping[str, str | int], int]:
 
 def _outlive(child: int, control: socket.socket) -> bytes:
     """Wait for a child, and return how it ended; if the server goes before, the child goes as well."""
-    handle = os.pidfd_open(child)
-    try:
-        waiting = select.poll()
-        waiting.register(handle, select.POLLIN)
-        waiting.register(control, select.POLLIN)
-        ready = {descriptor for descriptor, _ in waiting.poll()}
-    finally:
-        os.close(handle)
-    if control.fileno() in ready:  # Nothing is said during a job, so this is the end of the line.
-        os.kill(child, signal.SIGKILL)
+    # Where the kernel is too old for this, the child sees the end of its own line, or of its time.
+    with contextlib.suppress(OSError):
+        handle = os.pidfd_open(child)
+        try:
+            waiting = select.poll()
+            waiting.register(handle, select.POLLIN)
+            waiting.register(control, select.POLLIN)
+            ready = {descriptor for descriptor, _ in waiting.poll()}
+        finally:
+            os.close(handle)
+        if control.fileno() in ready:  # Nothing is said during a job, so this is the end of the line.
+            os.kill(child, signal.SIGKILL)
     _, status, usage = os.wait4(child, 0)
     return ENDED.pack(status, round((usage.ru_utime + usage.ru_stime) * 1000), usage.ru_maxrss)
 
