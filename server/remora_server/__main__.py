@@ -19,6 +19,7 @@ from remora_server.core import ids
 from remora_server.core.errors import RemoraError
 from remora_server.core.leases import LeaseHeldError
 from remora_server.core.ownership import ForeignBlobsError
+from remora_server.core.preview_upkeep import Retried, Retry
 from remora_server.core.sweep import Swept
 from remora_server.core.tenants import DEFAULT_SCOPES
 from remora_server.progress import Progress
@@ -143,6 +144,35 @@ def _fsck(settings: Config, options: argparse.Namespace) -> int:
     lines += [f"  {line}" for line in checked.lines()]
     _say(options, report, "\n".join(lines))
     return DONE if checked.clean else REFUSED
+
+
+def _previews(settings: Config, options: argparse.Namespace) -> int:
+    which = Retry(options.retry) if options.retry else None
+
+    def told(done: Retried) -> None:
+        progress.show(lambda: f"looked at {done.looked_at} of {done.total}, {done.jobs} are tried again")
+
+    report: dict[str, object] = {}
+    lines = []
+    with app.open_stores(settings, needing_blobs=which is Retry.ALL) as stores:
+        previews = app.previews_of(settings, stores)
+        if which is not None:
+            with Progress(sys.stderr) as progress:
+                retried = previews.retry(which, told)
+            report |= {"retried": retried.jobs, "unreadable": retried.unreadable}
+            lines.append(f"{retried.jobs} previews are tried again, by whichever server runs")
+            if retried.unreadable:
+                lines.append(f"{retried.unreadable} could not be looked at; `remora-server fsck` tells which and why")
+        counted = previews.count()
+    report |= {name: getattr(counted, name) for name in ("waiting", "ready", "failed", "without")}
+    report["reasons"] = [{"reason": reason, "count": count} for reason, count in counted.reasons]
+    lines.append(
+        f"previews: {counted.waiting} waiting, {counted.ready} ready, {counted.failed} failed, "
+        f"{counted.without} with nothing to show"
+    )
+    lines += [f"  {count} failed: {reason}" for reason, count in counted.reasons]
+    _say(options, report, "\n".join(lines))
+    return DONE
 
 
 def _workspaces_create(settings: Config, options: argparse.Namespace) -> int:
@@ -283,6 +313,19 @@ def _parser() -> argparse.ArgumentParser:
     )
     gc.add_argument("--dry-run", action="store_true", help="only tell what would be removed")
     add(commands, "fsck", _fsck, "read and hash every blob, compare both directions", "remora-server fsck --json")
+    previews = add(
+        commands,
+        "previews",
+        _previews,
+        "tell how many previews there are and why some failed",
+        "remora-server previews --retry missing",
+    )
+    previews.add_argument(
+        "--retry",
+        choices=[which.value for which in Retry],
+        help="try again what failed, only what failed for want of the extra `media` (missing), or also make previews "
+        "of what was stored before there were any (all)",
+    )
     workspaces = group("workspaces", "create and list workspaces")
     creating = add(
         workspaces, "create", _workspaces_create, "create a workspace", "remora-server workspaces create acme"

@@ -42,6 +42,7 @@ from remora_server.core.model import STREAMED, Micros
 from remora_server.core.ownership import require_own
 from remora_server.core.pages import Pages
 from remora_server.core.ports import Changes, DirectTransfers, LandingStore, Scanner
+from remora_server.core.preview_upkeep import PreviewUpkeep
 from remora_server.core.quota import Quota
 from remora_server.core.receiving import Limits, Pools
 from remora_server.core.reception import Reception
@@ -231,6 +232,20 @@ def check_of(stores: Stores) -> Check:
     return Check(stores.metadata, stores.blobs)
 
 
+def previews_of(config: Config, stores: Stores) -> PreviewUpkeep:
+    """Return what `previews` runs."""
+    metadata, clock = stores.metadata, stores.clock
+    pages = Pages(signing_key(config, stores), clock)
+    subjects = Subjects(metadata, clock, strict=config.strict_issues)
+    log_of_changes = ActivityLog(metadata, pages, clock, subjects)
+    inspections = Inspections(metadata, clock, kinds=RENDERED, is_scanning=bool(config.scanner))
+    quota = Quota(metadata, clock, config.quota_bytes)
+    files = Files(
+        *(metadata, stores.blobs, subjects, log_of_changes, pages, clock), quota=quota, inspections=inspections
+    )
+    return PreviewUpkeep(metadata, stores.blobs, stores.writer, clock, files, inspections)
+
+
 def tenants_of(stores: Stores) -> Tenants:
     """Return what the commands for workspaces, keys and projects run."""
     return Tenants(stores.metadata, stores.clock)
@@ -392,7 +407,7 @@ async def _serve(
         "database": lambda: calls.read(stores.metadata.activity_bounds),
         "blobs": lambda: calls.fetch(stores.blobs.probe),
     }
-    health = Health(checks)
+    health = Health(checks, {"previews": lambda: calls.read(_queue, stores)})
     reception = Reception(rules.tickets, rules.uploads, stores.blobs, stores.writer)
     gateway = Gateway(
         GatewayRules(rules.renditions, rules.downloads, reception, urls),
@@ -432,6 +447,11 @@ async def _serve(
         await asyncio.to_thread(pool.shutdown)
     if loop_writer is not None:
         loop_writer.close()
+
+
+def _queue(stores: Stores) -> dict[str, int]:
+    """Return what the health of a server says of previews."""
+    return {"waiting": stores.metadata.count_waiting_media_jobs()}
 
 
 def _host(config: Config) -> str:

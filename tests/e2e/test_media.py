@@ -20,6 +20,7 @@ import pytest
 
 from remora.v1 import file_pb2
 from remora.v1 import file_service_pb2 as pb
+from tests import combinations
 from tests.media.bombs import BOMBS
 from tests.media.breaking import children_of, is_running
 from tests.media.making import encoded, film, half_and_half, pages
@@ -186,6 +187,66 @@ def test_without_the_extra(tmp_path: Path, bare_python: str) -> None:
         assert settled(api, keep(api, shot(1), "a.png").id).preview.state == READY
     finally:
         server.kill()
+
+
+def test_the_extra_comes_later(tmp_path: Path, bare_python: str) -> None:
+    """`previews` tells what it was missing for, and has just that tried again; what is broken only if asked for."""
+    bare = RunningServer(tmp_path / "data", python=bare_python).start()
+    try:
+        api = bare.api()
+        paper, broken = keep(api, pages(["0 0 9 9"]), "a.pdf"), keep(api, shot(1)[:200], "b.png")
+        for file in (paper, broken):
+            assert settled(api, file.id).preview.state == FAILED
+    finally:
+        bare.kill()
+    server = RunningServer(tmp_path / "data").start()
+    try:
+        api = server.api()
+        counted = server.report("previews")
+        assert (counted["waiting"], counted["ready"], counted["failed"]) == (0, 0, 2)
+        reasons = {one["reason"]: one["count"] for one in counted["reasons"]}
+        assert reasons == {now(api, file.id).preview.reason: 1 for file in (paper, broken)}
+        assert server.report("previews", "--retry", "missing")["retried"] == 1
+        until(lambda: now(api, paper.id).preview.state == READY, 60)
+        assert types_of(api, paper.id)[-1] == "file.previewed.v1"
+        assert now(api, broken.id).preview.state == FAILED
+        said = server.command("previews", "--retry", "failed").stdout
+        assert said.startswith("1 previews are tried again")
+        until(lambda: server.report("previews")["failed"] == 1, 60)
+        assert server.command("previews").stdout.startswith("previews: 0 waiting, 1 ready, 1 failed, 0 with nothing")
+    finally:
+        server.kill()
+
+
+def test_what_was_stored_before_there_were_previews(start_server: Start) -> None:
+    """`previews --retry all` finds out what it is, and has it shown; meanwhile health tells how many wait."""
+    server = start_server()
+    api = server.api()
+    files = [keep(api, shot(1), "a.png"), keep(api, shot(2, (1600, 1200)) + os.urandom(MIB), "large.png")]
+    text = keep(api, b"hello", "a.txt")
+    for file in files:
+        assert settled(api, file.id).preview.state == READY
+    for statement in (
+        "DELETE FROM renditions",
+        "DELETE FROM media_jobs",
+        "UPDATE files SET preview = '', detected_content_type = ''",
+    ):
+        combinations.sql(server.data, statement)
+    assert [now(api, file.id).preview.state for file in (*files, text)] == [NONE] * 3
+    assert server.report("previews", "--retry", "all")["retried"] == 2
+    assert now(api, text.id).preview.available
+    for file in files:
+        until(lambda id_=file.id: now(api, id_).preview.state == READY, 60)  # type: ignore[misc]
+        assert picture(rendition(api, file.id, THUMBNAIL)[1]).width == 512
+    assert server.report("previews")["ready"] == 2
+
+    def waiting() -> int:
+        return int(httpx.get(f"{server.ready['http']}/healthz").json()["previews"]["waiting"])
+
+    until(lambda: waiting() == 0)
+    # As if nobody had time for them.
+    combinations.sql(server.data, "UPDATE media_jobs SET is_done = FALSE, due_time = ?", [2**60])
+    until(lambda: waiting() == 2)
 
 
 # Bombs

@@ -290,7 +290,8 @@ class Files:
 
         Neither version nor time change: nobody's update may fail because somebody looked at the content meanwhile.
         """
-        differing = [name for name in ("state", "media", "preview") if getattr(changed, name) != getattr(file, name)]
+        noted = ("detected_content_type", "state", "media", "preview")
+        differing = [name for name in noted if getattr(changed, name) != getattr(file, name)]
         if not differing:
             return
         self._store.update_file(changed)

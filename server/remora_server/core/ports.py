@@ -562,6 +562,18 @@ class MetadataStore(Protocol):
         """Count jobs by the state of their previews; `WAITING` counts those that are not done."""
         ...
 
+    def count_waiting_media_jobs(self) -> int:
+        """Count the jobs that are not done, quickly."""
+        ...
+
+    def failed_media_jobs(self) -> Mapping[str, int]:
+        """Count the jobs whose previews failed by reason."""
+        ...
+
+    def media_jobs_after(self, blob_id: str, limit: int) -> Sequence[MediaJob]:
+        """Return jobs by blob id upwards, for a walk over all of them."""
+        ...
+
     def add_rendition(self, new: Rendition) -> None:
         """Note what shows a blob; one of that name is replaced. Both blobs must have rows already."""
         ...
@@ -813,6 +825,16 @@ class PreviewRefusedError(Exception):
 
 class PreviewerMissingError(PreviewRefusedError):
     """What decodes such content is not installed; once it is, it can be tried again."""
+
+    MARK = "need the extra `media` of the server"
+
+    def __init__(self, content_type: str) -> None:
+        super().__init__(f"previews of {content_type} {self.MARK}: pip install 'remora[server,media]'")
+
+    @classmethod
+    def is_reason(cls, reason: str) -> bool:
+        """Tell whether a reason that was kept is that of this error."""
+        return cls.MARK in reason
 
 
 class PreviewerLostError(Exception):

@@ -144,9 +144,9 @@ class Gateway:
             await self._serving
 
     async def _healthz(self, _request: Request) -> JSONResponse:
-        failing = await self._health.failing()
+        failing, facts = await asyncio.gather(self._health.failing(), self._health.facts())
         if not self._stopping and not failing:
-            return JSONResponse({"status": "ok"})
+            return JSONResponse({"status": "ok", **facts})
         return JSONResponse({"status": "unavailable", "failing": list(failing)}, status_code=503)
 
 

@@ -124,9 +124,7 @@ class Lane:
         if not said.done:
             raise self._verdict(ending, said)
         if said.missing:
-            raise PreviewerMissingError(
-                f"previews of {content_type} need the extra `media` of the server: pip install 'remora[server,media]'"
-            )
+            raise PreviewerMissingError(content_type)
         if said.refusal:
             raise PreviewRefusedError(said.refusal, said.media)
         return Look(media=said.media, pictures=tuple(said.pictures))

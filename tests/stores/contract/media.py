@@ -85,6 +85,26 @@ class MediaContract:
             store.add_media_job(job_of(stored(store, acme, bytes([number])), is_done=is_done, preview=preview))
         assert store.count_media_jobs() == {"WAITING": 2, "READY": 1, "FAILED": 2}
 
+    def test_why_previews_failed(self, store: MetadataStore, acme: Tenant) -> None:
+        """Those that failed for good are counted by reason, whatever they would have shown."""
+        assert store.failed_media_jobs() == {}
+        failed = [Preview(kind, PreviewState.FAILED, why) for kind, why in (("IMAGE", "a"), ("PDF", "a"), ("PDF", "b"))]
+        for number, preview in enumerate([*failed, Preview("PDF", PreviewState.READY)]):
+            store.add_media_job(job_of(stored(store, acme, bytes([number])), is_done=True, preview=preview))
+        store.add_media_job(job_of(stored(store, acme, b"waits"), preview=failed[0]))
+        assert store.failed_media_jobs() == {"a": 2, "b": 1}
+        assert store.count_waiting_media_jobs() == 1
+
+    def test_a_walk_over_jobs(self, store: MetadataStore, acme: Tenant) -> None:
+        """All are met, by blob id, done or not."""
+        jobs = [job_of(stored(store, acme, bytes([number])), is_done=number > 0) for number in range(3)]
+        for job in jobs:
+            store.add_media_job(job)
+        jobs.sort(key=lambda job: job.blob_id)
+        assert store.media_jobs_after("", 2) == jobs[:2]
+        assert store.media_jobs_after(jobs[1].blob_id, 2) == jobs[2:]
+        assert store.media_jobs_after(jobs[2].blob_id, 2) == []
+
     def test_renditions_come_back(self, store: MetadataStore, acme: Tenant) -> None:
         """What shows a blob is found by its name, and replaced by another of that name."""
         blob, small, large = (stored(store, acme, content) for content in (b"1", b"2", b"3"))

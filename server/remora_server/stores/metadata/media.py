@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import peewee
 
-from remora_server.core.model import MediaJob, Micros, Rendition
+from remora_server.core.model import MediaJob, Micros, PreviewState, Rendition
 from remora_server.stores.database import Row
 from remora_server.stores.kept import Query, Slot, kept, kept_insert, kept_update
 from remora_server.stores.metadata.files import decode_media, decode_preview, encode_media, encode_preview
@@ -53,6 +53,11 @@ def _due(now: Slot) -> Query:
 
 
 @kept
+def _waiting() -> Query:
+    return MediaJobs.select(peewee.fn.COUNT(peewee.SQL("*"))).where(~MediaJobs.is_done)
+
+
+@kept
 def _rendition(blob_id: Slot, name: Slot) -> Query:
     return Renditions.select(*RENDITION).where(Renditions.blob_id == blob_id, Renditions.name == name)
 
@@ -90,6 +95,26 @@ class MediaRows(Rows):
             name = decode_preview(preview).state.value if is_done else "WAITING"
             counts[name] = counts.get(name, 0) + int(found)
         return counts
+
+    def count_waiting_media_jobs(self) -> int:
+        """Count the jobs that are not done, by an index of just these."""
+        row = self._db.row(_waiting)
+        return 0 if row is None else int(row[0])
+
+    def failed_media_jobs(self) -> Mapping[str, int]:
+        """Count the jobs whose previews failed by reason."""
+        counts: dict[str, int] = {}
+        query = MediaJobs.select(MediaJobs.preview, peewee.fn.COUNT(MediaJobs.blob_id)).where(MediaJobs.is_done)
+        for text, found in self._db.select(query.group_by(MediaJobs.preview)):
+            preview = decode_preview(text)
+            if preview.state is PreviewState.FAILED:
+                counts[preview.reason] = counts.get(preview.reason, 0) + int(found)
+        return counts
+
+    def media_jobs_after(self, blob_id: str, limit: int) -> Sequence[MediaJob]:
+        """Return jobs by blob id upwards, for a walk over all of them."""
+        query = MediaJobs.select(*JOB).where(MediaJobs.blob_id > blob_id).order_by(MediaJobs.blob_id).limit(limit)
+        return [_job_of_row(row) for row in self._db.select(query)]
 
     def add_rendition(self, new: Rendition) -> None:
         """Note what shows a blob; one of that name is replaced. Both blobs must have rows already."""
@@ -134,8 +159,10 @@ def _mutable(job: MediaJob) -> tuple[object, ...]:
 
 
 def _job_from(row: Row | None) -> MediaJob | None:
-    if row is None:
-        return None
+    return None if row is None else _job_of_row(row)
+
+
+def _job_of_row(row: Row) -> MediaJob:
     (
         blob_id,
         workspace_id,
