@@ -26,7 +26,7 @@ from remora_server.media.pool import Pool
 from tests.media.breaking import children_of, descriptors, is_running, wait_until, worker_of
 from tests.media.sources import Broken, Bytes, Gated
 
-QUICK = Limits(wall_seconds=1.0, silence_seconds=0.5)
+QUICK = Limits(wall_seconds=2.0, silence_seconds=0.5)
 
 
 def png() -> bytes:
@@ -130,6 +130,7 @@ def test_a_child_that_goes_on_after_its_answer_is_ended(made: Callable[..., Pool
     body = "if file.read() == b'bad':\n    report.facts(width=7)\n    report.tell(Kind.DONE)\n    time.sleep(60)"
     pool = made(worker=worker_of(body))
     assert pool.render("image/png", Bytes(b"bad")).media == Media(width=7)
+    assert pool._rendering._lanes[0].pid is None  # It went with its worker.
     assert pool.render("image/png", Bytes(b"good")).media == Media()
 
 
@@ -319,11 +320,11 @@ def test_errors_of_the_store_come_through(pool: Pool, error: Exception) -> None:
 
 def test_a_slow_store_is_no_fault_of_the_content(made: Callable[..., Pool]) -> None:
     """The worker's deadline does not run while the store is asked."""
-    pool = made(Limits(wall_seconds=0.5))
+    pool = made(Limits(wall_seconds=1.5))
     worker_pid(pool)
     source = Gated(PNG)
     job = begun(pool, source)
-    threading.Event().wait(1.0)
+    threading.Event().wait(2.0)
     source.gate.set()
     assert job.result(10).pictures
 
