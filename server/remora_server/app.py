@@ -57,7 +57,10 @@ from remora_server.core.uploads import Uploads
 from remora_server.gateway.app import Bounds, Gateway, bind, cannot_listen
 from remora_server.gateway.app import Rules as GatewayRules
 from remora_server.gateway.bodies import Pace as UploadPace
+from remora_server.gateway.dialects.quantify import QUANTIFY
+from remora_server.gateway.doors import Door
 from remora_server.gateway.health import Health
+from remora_server.gateway.route import Core
 from remora_server.gateway.signed_urls import SignedUrls
 from remora_server.media.decoders import RENDERED
 from remora_server.media.decoding import Decoding
@@ -65,7 +68,7 @@ from remora_server.media.languages import language_of
 from remora_server.media.scanner import open_scanner
 from remora_server.rpc.calls import Calls, Traffic
 from remora_server.rpc.credentials import server_credentials
-from remora_server.rpc.server import Port, RpcServer, Rules
+from remora_server.rpc.server import Port, RpcServer, Rules, scopes_by_rpc
 from remora_server.rpc.upload_stream import Pace
 from remora_server.stores.blobs_local import LocalBlobs
 from remora_server.stores.database import Database, DatabaseUnreachableError
@@ -421,6 +424,7 @@ async def _serve(
             config.cors_origins,
             proxies,
         ),
+        doors=_doors(config, rules, calls, authenticator),
         tls=certificates.context if certificates else None,
     )
     grpc_port = await rpc.start(f"{_host(config)}:{config.grpc_port}")
@@ -502,6 +506,13 @@ async def _tell_health(rpc: RpcServer, health: Health) -> None:
     while True:
         await rpc.health.tell(await health.failing())
         await asyncio.sleep(HEALTH_SECONDS)
+
+
+def _doors(config: Config, rules: Rules, calls: Calls, authenticator: Authenticator) -> Sequence[Door]:
+    """Return the doors of the systems whose clients are served."""
+    core = Core(rules.attachments, rules.files, rules.downloads, rules.links, rules.issues, rules.log)
+    pace = UploadPace(config.idle_timeout_seconds, config.min_rate)
+    return [Door(dialect, core, calls, authenticator, scopes_by_rpc(), pace) for dialect in (QUANTIFY,)]
 
 
 def _upkeep(config: Config, stores: Stores) -> Upkeep:

@@ -16,6 +16,8 @@ TOP_LEVEL = {
     *("pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md", "CONTRIBUTING.md", "buf.yaml", ".gitignore", ".ci"),
     *("proto", "server", "clients", "scripts", "tests"),
 }
+TESTS = ROOT / "tests"
+DIALECTS = sorted(path.stem for path in (SERVER / "gateway" / "dialects").glob("*.py") if path.stem != "__init__")
 WITHOUT_TEST = {"__init__", "model", "ports", "errors"}  # They only say what things are.
 DRAWERS = {"utils", "util", "helpers", "helper", "common", "base", "manager", "managers", "service", "services", "misc"}
 GENERATED = "clients/python/remora/v1/"
@@ -74,6 +76,14 @@ def test_each_core_module_has_its_test(name: str) -> None:
 def test_each_servicer_has_its_test(name: str) -> None:
     """`rpc/X.py` is tested by `tests/rpc/test_X.py`, through a real server."""
     assert (ROOT / "tests" / "rpc" / f"test_{name}.py").exists()
+
+
+@pytest.mark.parametrize("name", DIALECTS)
+def test_each_dialect_has_its_test_and_its_exchanges(name: str) -> None:
+    """What a dialect's document shows is recorded, and replayed by the dialect's own test."""
+    tests = TESTS / "gateway"
+    assert (tests / "dialects" / f"test_{name}.py").exists()
+    assert list((tests / "exchanges" / name).glob("*.json"))
 
 
 def test_the_servicers_were_found() -> None:

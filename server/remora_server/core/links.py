@@ -94,20 +94,28 @@ class Links:
         return found
 
     def list(
-        self, caller: Caller, workspace: str, subject: Subject | None, *, page_size: int = 0, page_token: str = ""
+        self,
+        caller: Caller,
+        workspace: str,
+        subject: Subject | None,
+        *,
+        page_size: int = 0,
+        page_token: str = "",
+        include_total_size: bool = False,
     ) -> Page[Link]:
         """Return a page of the links of a subject, or of the workspace, newest first."""
         query = LinkQuery(access.enter(caller, workspace))
         if subject is not None:
             resolved = self._subjects.resolve(caller, subject, register=False)
             query = replace(query, subject_type=resolved.type, subject_id=resolved.id)
-        return self._pages.page(
+        page = self._pages.page(
             ("links", query),
             page_size,
             page_token,
             lambda after, limit: self._store.list_links(query, after, limit),
             lambda last: (last.create_time, last.id),
         )
+        return replace(page, total_size=self._store.count_links(query)) if include_total_size else page
 
     def update(self, caller: Caller, link_id: str, draft: LinkDraft, mask: Collection[str], etag: str = "") -> Link:
         """Change the fields that the mask names, or without one those that are set."""

@@ -409,6 +409,10 @@ class MetadataStore(Protocol):
         """Remove a link for good."""
         ...
 
+    def count_links(self, query: LinkQuery) -> int:
+        """Count what list_links would return in all."""
+        ...
+
     def list_links(self, query: LinkQuery, after: Position | None, limit: int) -> Sequence[Link]:
         """Return links by (create_time, id) downwards."""
         ...

@@ -25,6 +25,7 @@ from remora_server.core.reception import Reception
 from remora_server.core.renditions import Renditions
 from remora_server.gateway.bodies import Body, Interrupts, Pace
 from remora_server.gateway.calls import Calls
+from remora_server.gateway.doors import Door, Elsewhere
 from remora_server.gateway.downloads import Shelf, get
 from remora_server.gateway.endpoints import Endpoint, Prefixed, Proxied, nowhere
 from remora_server.gateway.health import Health
@@ -81,6 +82,7 @@ class Gateway:
         url_path: str,
         bounds: Bounds,
         *,
+        doors: Sequence[Door] = (),
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self._health = health
@@ -105,7 +107,7 @@ class Gateway:
                 Route(f"{DOWNLOADS}/{{file}}", endpoint(partial(get, shelf))),
             ],
             redirect_slashes=False,
-            default=endpoint(nowhere),
+            default=Elsewhere(doors, endpoint(nowhere)),
         )
         if bounds.cors_origins:
             app = cross_origin(app, bounds.cors_origins)

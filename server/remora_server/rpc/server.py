@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
@@ -107,6 +108,11 @@ class Rules:
     log: ActivityLog
     changes: Changes
     clock: Clock
+
+
+def scopes_by_rpc() -> Mapping[str, str]:
+    """Return the scope of each RPC by its service and name, such as `LinkService.CreateLink`."""
+    return {path.rpartition(".")[2].replace("/", "."): scope for path, scope in scopes_of(SERVICES).items()}
 
 
 class RpcServer:

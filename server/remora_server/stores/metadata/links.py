@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import peewee
+
 from remora_server.core.model import Link, Subject
 from remora_server.core.ports import LinkQuery, Position
 from remora_server.stores.database import Row
@@ -85,15 +87,17 @@ class LinkRows(Rows):
 
     def list_links(self, query: LinkQuery, after: Position | None, limit: int) -> Sequence[Link]:
         """Return links by (create_time, id) downwards."""
-        tests = [Links.workspace_id == query.workspace_id]
-        if query.subject_type:
-            tests += [Links.subject_type == query.subject_type, Links.subject_id == query.subject_id]
+        tests = _tests(query)
         if after is not None:
             tests.append(before(Links.create_time, Links.id, after))
         newest_first = (Links.create_time.desc(), Links.id.desc())
         rows = self._db.select(Links.select(*LINK).where(*tests).order_by(*newest_first).limit(limit))
         self._actors.prepare(row[CREATOR] for row in rows)
         return [self._link(row) for row in rows]
+
+    def count_links(self, query: LinkQuery) -> int:
+        """Count what list_links would return in all."""
+        return self._count(Links.select(peewee.fn.COUNT(Links.id)).where(*_tests(query)))
 
     def _link(self, row: Row) -> Link:
         # fmt: off
@@ -114,3 +118,10 @@ class LinkRows(Rows):
             create_time=create_time,
             version=version,
         )
+
+
+def _tests(query: LinkQuery) -> list[peewee.Expression]:
+    tests = [Links.workspace_id == query.workspace_id]
+    if query.subject_type:
+        tests += [Links.subject_type == query.subject_type, Links.subject_id == query.subject_id]
+    return tests

@@ -1,0 +1,110 @@
+"""Exchanges as the documents of the imitated systems show them, replayed against a real server.
+
+An exchange is a JSON file: a request, and the answer to it. Where the document has an id or a time of its own stands a
+name in braces, `{attachment}`. The first time that a name is met in an answer it takes the value there; from then on it
+stands for that value, in requests too. Every field of an answer has to be there, and none besides.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+EXCHANGES = Path(__file__).parent / "exchanges"
+NAME = re.compile(r"\{(\w+)\}")
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """A request and the answer that is expected."""
+
+    name: str
+    request: Mapping[str, Any]
+    response: Mapping[str, Any]
+
+
+def exchanges_of(dialect: str) -> list[Exchange]:
+    """Return the exchanges of a dialect in their order."""
+    found = []
+    for path in sorted((EXCHANGES / dialect).glob("*.json")):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        found.append(Exchange(path.stem, content["request"], content["response"]))
+    assert found, f"no exchanges of {dialect}"
+    return found
+
+
+class Replay:
+    """Sends requests to a server, and holds its answers to those that are expected."""
+
+    def __init__(self, base_url: str, headers: Mapping[str, str], **known: str) -> None:
+        self.known = dict(known)
+        self._base_url = base_url
+        self._headers = headers
+
+    def play(self, exchange: Exchange) -> httpx.Response:
+        """Make one exchange."""
+        request = exchange.request
+        reply = httpx.request(
+            request["method"],
+            self._base_url + self.filled(request["path"]),
+            headers={**self._headers, **request.get("headers", {})},
+            json=self._filled_in(request["json"]) if "json" in request else None,
+        )
+        expected = exchange.response
+        assert reply.status_code == expected["status"], (exchange.name, reply.text)
+        for name, value in expected.get("headers", {}).items():
+            self._compare(f"{exchange.name}: header {name}", value, reply.headers[name])
+        if "body" in expected:
+            assert reply.headers["content-type"].startswith("application/json")
+            self._compare(exchange.name, expected["body"], reply.json())
+        else:
+            assert reply.content == b"", exchange.name
+        return reply
+
+    def filled(self, text: str) -> str:
+        """Put what is known into a text."""
+        return NAME.sub(lambda found: self.known[found[1]], text)
+
+    def _filled_in(self, value: Any) -> Any:
+        if isinstance(value, str):
+            return self.filled(value)
+        if isinstance(value, list):
+            return [self._filled_in(one) for one in value]
+        return {name: self._filled_in(one) for name, one in value.items()} if isinstance(value, dict) else value
+
+    def _compare(self, where: str, expected: Any, actual: Any) -> None:
+        if isinstance(expected, dict):
+            assert isinstance(actual, dict), (where, actual)
+            assert list(actual) == list(expected), where
+            for name, value in expected.items():
+                self._compare(f"{where}.{name}", value, actual[name])
+        elif isinstance(expected, list):
+            assert isinstance(actual, list), (where, actual)
+            assert len(actual) == len(expected), (where, actual)
+            for place, value in enumerate(expected):
+                self._compare(f"{where}[{place}]", value, actual[place])
+        elif isinstance(expected, str) and NAME.search(expected):
+            assert isinstance(actual, str), (where, actual)
+            self._take(where, expected, actual)
+        else:
+            assert (type(actual), actual) == (type(expected), expected), where
+
+    def _take(self, where: str, expected: str, actual: str) -> None:
+        pattern, names = "", []
+        for place, part in enumerate(NAME.split(expected)):
+            if place % 2 == 0:
+                pattern += re.escape(part)
+            elif part in self.known:
+                pattern += re.escape(self.known[part])
+            else:
+                pattern += "(.+)"
+                names.append(part)
+        found = re.fullmatch(pattern, actual)
+        assert found is not None, (where, expected, actual)
+        self.known.update(zip(names, found.groups(), strict=True))
