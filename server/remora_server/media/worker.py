@@ -27,8 +27,8 @@ from remora_server.media.sandbox import confine, step_back
 
 LINE = 0  # Where a child has its line, and nothing else but the bin in 1 and 2.
 BROKEN = 1
-# An upload waits for its size, nobody for its preview; but on a server that is busy all the time, that one must still get
-# enough of a processor (about a quarter) to be done before it is taken to be frozen.
+# An upload waits for its size, nobody for its preview; but on a server that is busy all the time, that one must still
+# get enough of a processor (about a quarter) to be done before it is taken to be frozen.
 NICENESS = {"measure": 0, "render": 5}
 SHUT = {errno.EMFILE, errno.EPERM}  # What opening a file in the sandbox fails with.
 
