@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 
 from remora_server.core.model import NO_PREVIEW, File, Form, MediaJob, Preview, PreviewState
@@ -9,6 +12,7 @@ from remora_server.core.ownership import ForeignBlobsError
 from remora_server.core.ports import PreviewerMissingError, PreviewRefusedError
 from remora_server.core.preview_upkeep import MOST_REASONS, PreviewUpkeep, Retried, Retry
 from remora_server.core.values import replace
+from remora_server.stores.writer import Writer
 from tests.core.previewing import PNG
 from tests.core.stored import take
 from tests.core.test_media_jobs import now, picture, raising
@@ -164,3 +168,34 @@ def test_blobs_of_another_database_are_not_read(world: World, upkeep: PreviewUpk
     world.blobs._owner = "another"
     with pytest.raises(ForeignBlobsError):
         upkeep.retry(Retry.ALL, deaf)
+
+
+class Slow(Writer):
+    """Writes, but something else comes first."""
+
+    def __init__(self, world: World, first: Callable[[], object]) -> None:
+        super().__init__(world.database)
+        self._first = first
+
+    def run(self, call: Callable[[], Any]) -> Any:
+        """Run a call late."""
+        self._first()
+        return super().run(call)
+
+
+@pytest.mark.parametrize("which", [Retry.FAILED, Retry.ALL])
+def test_two_at_once(world: World, upkeep: PreviewUpkeep, which: Retry) -> None:
+    """What another command, or an upload of the same content, has put into the queue meanwhile is left alone."""
+    file = picture(world)
+    if which is Retry.FAILED:
+        fail(world, PreviewRefusedError("it is bad"), file)
+    else:
+        forget(world, file)
+    slow = Slow(world, lambda: upkeep.retry(which, deaf))
+    late = PreviewUpkeep(world.store, world.blobs, slow, world.clock, world.files, world.inspections)
+    try:
+        assert late.retry(which, deaf).jobs == 0
+    finally:
+        slow.close()
+    assert now(world, file).preview == PENDING
+    assert world.types().count("file.inspected") == (2 if which is Retry.FAILED else 1)
