@@ -181,6 +181,10 @@ def test_get_writes_what_shows_a_file(fake: FakeServer, big: Path, tmp_path: Pat
     assert (code, "give one of them" in messages) == (2, True)
     code, _, messages = run(fake, "get", file_id, "--preview", "--wait", "60", "--json")
     assert (code, json.loads(messages)["error"]["reason"]) == (1, "PREVIEW_UNAVAILABLE")
+    assert "--wait" not in messages
+    fake.files[file_id][0].preview.state = file_pb2.PREVIEW_STATE_PENDING
+    code, _, messages = run(fake, "get", file_id, "--preview")
+    assert (code, "With --wait 30" in messages) == (1, True)
 
 
 def test_ls_tells_what_a_file_looks_like(fake: FakeServer, big: Path) -> None:

@@ -86,8 +86,9 @@ def test_a_pending_preview_is_waited_for(fake: FakeServer, client: Client) -> No
     """Looks at the file now and then, no longer than was said; without a wait once, at once."""
     file_id = stored(fake, file_pb2.PREVIEW_STATE_PENDING)
     for seconds in (0.0, 0.3):
-        with pytest.raises(errors.PreviewUnavailableError):
+        with pytest.raises(errors.PreviewUnavailableError) as refusal:
             client.get(file_id, to=io.BytesIO(), rendition="thumbnail", wait_seconds=seconds)
+        assert refusal.value.is_pending
     assert looked(fake) > 2
     fake.ready_after = 3
     into = io.BytesIO()
@@ -102,8 +103,9 @@ def test_nobody_waits_for_what_will_not_come(
     """What failed, or is made for no such content, is refused at once."""
     file_id = stored(fake, state)
     fake.renditions.clear()
-    with pytest.raises(errors.PreviewUnavailableError):
+    with pytest.raises(errors.PreviewUnavailableError) as refusal:
         client.get(file_id, to=io.BytesIO(), rendition="preview", wait_seconds=60)
+    assert not refusal.value.is_pending
     assert looked(fake) == 1
 
 

@@ -155,9 +155,10 @@ class NotFoundError(RemoraError):
 
 
 class PreviewUnavailableError(RemoraError):
-    """The file has no such rendition."""
+    """The file has no such rendition, or not yet: then `is_pending`, if the client that raised it looked."""
 
     default_reason = "PREVIEW_UNAVAILABLE"
+    is_pending = False
 
 
 class AttachmentUrlExistsError(RemoraError):

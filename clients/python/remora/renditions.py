@@ -67,10 +67,13 @@ def find(
         raise ValueError(f"no rendition {rendition!r}: there are {', '.join(ON_THE_WIRE)}")
     if rendition == "original":
         return original(file)
-    _wait(connection, file, wait_seconds)
+    file = _wait(connection, file, wait_seconds)
     while True:
         try:
             return _described(connection, file, rendition)
+        except errors.PreviewUnavailableError as error:
+            error.is_pending = file.preview.state == PENDING
+            raise
         except errors.RemoraError as error:
             patience.pause(error)
 
@@ -86,7 +89,8 @@ def possible_names(name: str, rendition: Rendition) -> list[str]:
     return [name_of(name, rendition, content_type) for content_type in ENDINGS]
 
 
-def _wait(connection: Connection, file: File, seconds: float) -> None:
+def _wait(connection: Connection, file: File, seconds: float) -> File:
+    """Look at a file until its preview is there or will not come, or time is up; return what was seen last."""
     until = time.monotonic() + seconds
     pause = SHORTEST_SECONDS
     while file.preview.state == PENDING and (left := until - time.monotonic()) > 0:
@@ -94,6 +98,7 @@ def _wait(connection: Connection, file: File, seconds: float) -> None:
         pause = min(2 * pause, LONGEST_SECONDS)
         asked = file_service_pb2.GetFileRequest(file_id=file.id)
         file = file_from_proto(connection.call(connection.files.GetFile, asked).file)
+    return file
 
 
 def _described(connection: Connection, file: File, rendition: Rendition) -> Content:

@@ -35,6 +35,8 @@ def tell(error: Exception, *, as_json: bool) -> int:
     if isinstance(error, remora.RemoraError):
         step = NEXT_STEPS.get(error.reason, "")
         message = error.message
+        if isinstance(error, remora.PreviewUnavailableError) and error.is_pending:
+            step = "With --wait 30 the command waits for it."
         if isinstance(error, remora.NotServedError):
             step = ""  # Its message says that already.
         elif isinstance(error, remora.ConnectionFailedError):
