@@ -125,8 +125,6 @@ def transparent(mode: str) -> tuple[str, bytes]:
     """Return the type and bytes of an image, red on the left and see-through on the right, in some mode."""
     image = Image.new("RGBA", (80, 40), (0, 0, 0, 0))
     image.paste((*RED, 255), (0, 0, 40, 40))
-    if mode == "GIF":
-        return "image/gif", encoded(image, "GIF")
     if mode == "P":
         flat = half_and_half(80, 40).quantize(2)
         return "image/png", encoded(flat, "PNG", transparency=flat.getpixel((60, 20)))
@@ -136,12 +134,13 @@ def transparent(mode: str) -> tuple[str, bytes]:
         return "image/png", encoded(flat, "PNG", transparency=1)
     if mode == "RGB":
         return "image/png", encoded(half_and_half(80, 40), "PNG", transparency=BLUE)
-    return f"image/{'webp' if mode == 'WEBP' else 'png'}", encoded(
-        image if mode == "WEBP" else image.convert(mode), "WEBP" if mode == "WEBP" else "PNG"
-    )
+    for content_type, name in IMAGE_FORMATS.items():
+        if name == mode:
+            return content_type, encoded(image, name)
+    return "image/png", encoded(image.convert(mode), "PNG")
 
 
-@pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "1", "RGB", "GIF", "WEBP"])
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "1", "RGB", "GIF", "WEBP", "AVIF", "HEIF", "TIFF"])
 def test_transparency_is_kept(pool: Pool, mode: str) -> None:
     """Such an image becomes a PNG; its blur hash is that of what is seen on white."""
     content_type, data = transparent(mode)
@@ -316,6 +315,25 @@ def test_renditions_are_never_larger_than_the_image(
         ("PREVIEW", preview),
         ("THUMBNAIL", thumbnail),
     ]
+
+
+@pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_deflate", "packbits", "jpeg"])
+def test_compressed_tiffs(pool: Pool, compression: str) -> None:
+    """They are decoded by another library than plain ones, and turned as well."""
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    data = encoded(corners(160, 80), "TIFF", compression=compression, exif=exif)
+    assert same_colours(shown(pool, "image/tiff", data), corners(160, 80).rotate(-90, expand=True))
+
+
+def test_a_jpeg_with_further_pictures_in_it(pool: Pool) -> None:
+    """Phones and cameras put other views and depths behind the picture, which alone is shown."""
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    data = encoded(corners(3000, 2000), "MPO", save_all=True, append_images=[Image.new("RGB", (30, 20))], exif=exif)
+    seen = shown(pool, "image/jpeg", data)
+    assert seen.size == (1365, 2048)
+    assert same_colours(seen, corners(3000, 2000).rotate(-90, expand=True))
 
 
 def test_a_very_large_jpeg_is_decoded_smaller(pool: Pool) -> None:
