@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from remora_server.core.model import NO_PREVIEW, File, Form, MediaJob, Preview, PreviewState
+from remora_server.core.model import NO_PREVIEW, File, FileState, Form, MediaJob, Preview, PreviewState
 from remora_server.core.ownership import ForeignBlobsError
 from remora_server.core.ports import PreviewerMissingError, PreviewRefusedError
 from remora_server.core.preview_upkeep import MOST_REASONS, PreviewUpkeep, Retried, Retry
 from remora_server.core.values import replace
 from remora_server.stores.writer import Writer
-from tests.core.previewing import PNG
+from tests.core.previewing import PNG, Judge
 from tests.core.stored import take
 from tests.core.test_media_jobs import now, picture, raising
 from tests.core.world import World
@@ -143,6 +143,19 @@ def test_content_of_before_there_were_previews(world: World, upkeep: PreviewUpke
         pass
     assert now(world, large).preview.state is PreviewState.READY
     # Blobs of renditions are nobody's files, and get no previews of their own.
+    assert upkeep.retry(Retry.ALL, deaf).jobs == 0
+
+
+def test_old_content_is_scanned_before_it_is_shown(make_world: Callable[..., World]) -> None:
+    """A server that has a scanner by now decodes nothing without its verdict, however old."""
+    world = make_world(scanner=Judge())
+    file = picture(world, "a.png", PNG + b"EVIL")
+    forget(world, file)
+    upkeep = PreviewUpkeep(world.store, world.blobs, world.changes, world.clock, world.files, world.inspections)
+    assert upkeep.retry(Retry.ALL, deaf).jobs == 1
+    assert world.jobs.work()
+    assert world.decoder.seen == []
+    assert now(world, file).state is FileState.QUARANTINED
     assert upkeep.retry(Retry.ALL, deaf).jobs == 0
 
 
