@@ -8,9 +8,8 @@ import pytest
 
 from remora_server.core import errors
 from remora_server.core.hashing import measure
-from remora_server.core.inspection import MEASURED_BYTES, overlaid
+from remora_server.core.inspection import Inspections, overlaid
 from remora_server.core.model import NO_MEDIA, NO_PREVIEW, FileSpec, FileState, Media, Preview, PreviewState
-from remora_server.core.reading import BytesReader
 from tests.core.previewing import PNG, Judge
 from tests.core.world import World
 
@@ -91,16 +90,54 @@ def test_overlaying() -> None:
 
 
 def test_a_glance(world: World) -> None:
-    """Width and height of a picture are known from the first, unless it is too big or nobody can tell."""
+    """Width and height of a picture are known from the first, unless nobody can tell."""
     content = world.uploads.glance(measure(PNG), PNG)
     assert world.uploads.is_glanced(content)
     assert not world.uploads.is_glanced(measure(b"hello"))
+    assert world.uploads.glance(measure(b"hello"), b"hello") == measure(b"hello")
     file = world.do(world.intake.take, world.jo, FileSpec("a.png"), content, inline=PNG).file
     assert (file.media.width, file.media.height) == (4800, 3200)
-    assert not world.inspections.is_measured("image/png", MEASURED_BYTES + 1)
-    assert world.inspections.glance("application/pdf", BytesReader(b"")) == NO_MEDIA
+    assert world.inspections.glance("application/pdf", b"") == NO_MEDIA
     world.decoder.measured = None
-    assert world.inspections.glance("image/png", BytesReader(PNG)) == NO_MEDIA
+    assert world.inspections.glance("image/png", PNG) == NO_MEDIA
+
+
+def test_a_glance_that_fails(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever becomes of a glance, it is no reason to refuse what has come."""
+
+    def measured(_type: str, _source: object) -> Media:
+        raise ValueError("35 is not a valid Signals")
+
+    monkeypatch.setattr(world.decoder, "measure", measured)
+    assert world.inspections.glance("image/png", PNG) == NO_MEDIA
+
+
+def test_a_server_without_a_scanner(make_world: Callable[..., World]) -> None:
+    """R9: what a scanner has found stays found where there is none, as after it was switched off."""
+    world = make_world(scanner=Judge())
+    world.upload(world.jo, b"EVIL", "a.txt")
+    world.jobs.work()
+    other = Inspections(world.store, world.clock)
+    blob = world.store.blob(world.upload(world.kim, b"EVIL", "b.txt").blob_id)
+    assert blob is not None
+    assert world.do(other.of, blob, "text/plain").is_quarantined
+
+
+@pytest.mark.parametrize("data", [PNG + b"EVIL", b"EVIL"])
+def test_content_of_before_there_was_a_scanner(make_world: Callable[..., World], data: bytes) -> None:
+    """What nobody has scanned is scanned once it is uploaded again; what was decoded is not decoded again."""
+    world = make_world(scanner=Judge())
+    first = world.upload(world.jo, data, "a")
+    world.jobs.work()
+    world.database.inner.execute_sql("UPDATE media_jobs SET finding = '', is_scanned = 0")
+    world.database.inner.execute_sql("UPDATE files SET state = 'ACTIVE'")
+    decoded = len(world.decoder.seen)
+    world.upload(world.kim, data, "b")
+    assert world.wakes
+    assert world.jobs.work()
+    assert world.files.get(world.jo, first.id).state is FileState.QUARANTINED
+    assert len(world.decoder.seen) == decoded
+    assert not world.jobs.work()
 
 
 def test_quarantine_outlives_deletion(make_world: Callable[..., World]) -> None:

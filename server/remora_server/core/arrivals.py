@@ -14,7 +14,6 @@ from remora_server.core.hashing import Hashes, new_hashes
 from remora_server.core.intake import Content, Taken, require_match, require_size
 from remora_server.core.model import Caller, Checksums, Subject, Ticket, TicketState
 from remora_server.core.ports import BlobReader, BlobStore, Changes, Stored
-from remora_server.core.sniffing import sniff
 from remora_server.core.tickets import Tickets
 from remora_server.core.uploads import Uploads
 
@@ -69,7 +68,7 @@ class Arrivals:
             if done.state is not TicketState.COMPLETED:
                 raise
             return self._tickets.result(caller, done)
-        seen = self._uploads.glance_at(content, arrived.location)
+        seen = self._uploads.glance(content, content.beginning)
         taken = self._changes.run(lambda: self._tickets.complete(caller, ticket, seen, arrived.location))
         if not taken.blob_is_new:
             self._uploads.drop_unused(arrived.location)
@@ -92,7 +91,9 @@ class Arrivals:
         if hashes is None or hashes.size != arrived.size_bytes or (with_md5 and hashes.md5 is None):
             hashes = self._read(arrived, with_md5=with_md5)
         md5 = hashes.md5.digest() if hashes.md5 is not None else b""
-        return Content(Checksums(hashes.crc32c, md5, hashes.sha256.digest()), hashes.size, sniff(hashes.head))
+        return Content(
+            Checksums(hashes.crc32c, md5, hashes.sha256.digest()), hashes.size, hashes.detected, beginning=hashes.head
+        )
 
     def _read(self, arrived: Stored, *, with_md5: bool) -> Hashes:
         reader = self._blobs.open(arrived.location)

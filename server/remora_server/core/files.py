@@ -295,8 +295,10 @@ class Files:
         if not differing:
             return
         self._store.update_file(changed)
+        if changed.state is FileState.DELETED or changed.preview.state is PreviewState.PENDING:
+            return
         verb = "inspected"
-        if changed.state is FileState.QUARANTINED:
+        if changed.state is FileState.QUARANTINED and "state" in differing:
             verb = "quarantined"
         elif changed.preview.state is PreviewState.READY:
             verb = "previewed"

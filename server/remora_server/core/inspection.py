@@ -10,12 +10,12 @@ from collections.abc import Callable, Mapping
 
 from remora_server.core import sniffing
 from remora_server.core.model import NO_MEDIA, Blob, Inspection, Media, MediaJob, Preview, PreviewState
-from remora_server.core.ports import BlobReader, Clock, MetadataStore, Previewer
+from remora_server.core.ports import Clock, MetadataStore, Previewer
+from remora_server.core.reading import BytesReader
 from remora_server.core.values import replace
 
 TEXT_PREVIEW = Preview("TEXT", PreviewState.READY)
 SOUND = "AUDIO"
-MEASURED_BYTES = 32 * 1024 * 1024  # More takes long to come from elsewhere, and its job comes soon.
 
 
 def _nobody() -> None:
@@ -48,30 +48,38 @@ class Inspections:
         self._wake = wake
         self._previewer = previewer
 
-    def is_measured(self, detected: str, size_bytes: int) -> bool:
+    def is_measured(self, detected: str) -> bool:
         """Tell whether a glance shows the width and height of content, so that its file has them from the first."""
-        has_size = self._previewer is not None and self._kinds.get(detected) == "IMAGE"
-        return has_size and size_bytes <= MEASURED_BYTES
+        return self._previewer is not None and self._kinds.get(detected) == "IMAGE"
 
-    def glance(self, detected: str, source: BlobReader) -> Media:
+    def glance(self, detected: str, beginning: bytes) -> Media:
         """Return what the beginning of content shows; takes up to a second, and shows nothing rather than fail."""
-        if self._previewer is None or not self.is_measured(detected, source.size_bytes):
+        if self._previewer is None or not self.is_measured(detected):
             return NO_MEDIA
-        return self._previewer.measure(detected, source) or NO_MEDIA
+        try:
+            return self._previewer.measure(detected, BytesReader(beginning)) or NO_MEDIA
+        except Exception:  # noqa: BLE001 - whatever it is, it is no reason to refuse bytes that have come.
+            return NO_MEDIA
 
     def of(self, blob: Blob, detected: str, media: Media = NO_MEDIA, *, is_new: bool = False) -> Inspection:
         """Return what is known of a blob; what is not known yet gets a job. Call it inside a change.
 
         `media` is what was found out on the way.
         """
-        kind = self._kinds.get(detected, "")
-        if not kind and not self._is_scanning:
-            return Inspection(detected, preview=_plain(detected))
+        # Also without a scanner: what another server's, or one of before, has found stays found.
         job = None if is_new else self._store.media_job(blob.id)
+        kind = self._kinds.get(detected, "")
         if job is None:
+            if not kind and not self._is_scanning:
+                return Inspection(detected, preview=_plain(detected))
             # Also for a blob of before there were jobs.
             job = self._job(blob, detected, kind, media)
             self._store.add_media_job(job)
+            self._wake()
+        elif self._is_scanning and job.is_done and not job.is_scanned:
+            # Whoever did it had no scanner. Decoding is not done again: its end is final.
+            job = replace(job, is_done=False, attempts=0, epoch=job.epoch + 1, due_time=self._clock.now())
+            self._store.update_media_job(job)
             self._wake()
         return known_by(job)
 

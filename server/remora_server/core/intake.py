@@ -31,6 +31,7 @@ class Content:
     size_bytes: int
     detected: str = ""  # its media type, as its first bytes tell
     media: Media = NO_MEDIA  # what a glance at it showed
+    beginning: bytes = b""  # what a glance needs, where the bytes themselves are gone by then
 
 
 @dataclass(frozen=True, slots=True)

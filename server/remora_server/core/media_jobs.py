@@ -122,7 +122,10 @@ class MediaJobs:
         self._is_stopping = True
 
     def work(self) -> bool:
-        """Do the job that has waited longest; False if none is due. Must not be called inside a change."""
+        """Do the job that has waited longest; False if none is due. Must not be called inside a change.
+
+        Raise ScannerUnavailableError, or what a store raises, if nothing can be done now; the job waits.
+        """
         now = self._clock.now()
         if not self._store.has_due_media_job(now):
             return False
@@ -131,14 +134,12 @@ class MediaJobs:
             return False
         try:
             self._do(job)
-        except errors.StorageUnavailableError:
-            self._changes.run(lambda: self._put_off(job))
-            raise
         except errors.StoredContentCorruptError:
             self._end(job, Preview(job.preview.kind, PreviewState.FAILED, "the stored bytes are missing or damaged"))
-        except ScannerUnavailableError as problem:
-            self._told(f"content can't be scanned now, and is tried again: {problem}")
-            self._changes.run(lambda: self._put_off(job))
+        except (errors.RemoraError, ScannerUnavailableError):
+            # A store that is away or full, or a scanner that is away: nothing was found out, and nobody is to blame.
+            self._changes.run(lambda: self._put_off(job, 0 if self._is_stopping else WAIT))
+            raise
         except PreviewRefusedError as refusal:
             preview = Preview(job.preview.kind, PreviewState.FAILED, str(refusal))
             self._end(replace(job, media=overlaid(job.media, refusal.media)), preview)
@@ -214,6 +215,9 @@ class MediaJobs:
         if self._ours(job) is None:
             return []
         used = []
+        if any(one.location and self._store.is_condemned(one.location) for one in kept):
+            # A sweep without grace met them before their rows, and is removing them. They are made once more.
+            raise errors.StorageUnavailableError
         for one in kept:
             shown, is_new = self._store.find_or_add_blob(
                 Blob(

@@ -22,7 +22,6 @@ from remora_server.core.intake import Content, Taken, require_match, require_siz
 from remora_server.core.lanes import Lane
 from remora_server.core.model import Caller, Checksums, Ticket, TicketState
 from remora_server.core.ports import Staged
-from remora_server.core.sniffing import sniff
 from remora_server.core.values import dataclass
 
 if TYPE_CHECKING:
@@ -308,7 +307,12 @@ class Receiving:
         if not self._hashes_complete or (with_md5 and hashes.md5 is None):
             hashes = self._read_back(with_md5=with_md5 or hashes.md5 is not None)
         md5 = hashes.md5.digest() if hashes.md5 is not None else b""
-        return Content(Checksums(self._crc32c, md5, hashes.sha256.digest()), self.next_offset, sniff(hashes.head))
+        return Content(
+            Checksums(self._crc32c, md5, hashes.sha256.digest()),
+            self.next_offset,
+            hashes.detected,
+            beginning=hashes.head,
+        )
 
     def _read_back(self, *, with_md5: bool) -> Hashes:
         """Hash the staged bytes: some came through another process, or an MD5 is claimed that nobody declared."""

@@ -32,14 +32,16 @@ MAGIC: Sequence[tuple[bytes, str]] = (
     (b"%!PS-Adobe", "application/postscript"),
     (b"{\\rtf", "application/rtf"),
     (b"fLaC", "audio/flac"),
-    (b"ID3", "audio/mpeg"),
-    (b"OggS", "audio/ogg"),
+    (b"ID3\x02", "audio/mpeg"),
+    (b"ID3\x03", "audio/mpeg"),
+    (b"ID3\x04", "audio/mpeg"),
+    (b"OggS\0", "audio/ogg"),
     (b"FLV\x01", "video/x-flv"),
     (b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "video/x-ms-asf"),
     (b"\0\0\x01\xba", "video/mpeg"),
     (b"\0\0\x01\xb3", "video/mpeg"),
     (b"\x1f\x8b\x08", "application/gzip"),
-    (b"BZh", "application/x-bzip2"),
+    *((b"BZh%d1AY&SY" % level, "application/x-bzip2") for level in range(1, 10)),
     (b"\xfd7zXZ\0", "application/x-xz"),
     (b"\x28\xb5\x2f\xfd", "application/zstd"),
     (b"7z\xbc\xaf\x27\x1c", "application/x-7z-compressed"),
@@ -48,9 +50,9 @@ MAGIC: Sequence[tuple[bytes, str]] = (
     (b"SQLite format 3\0", "application/vnd.sqlite3"),
     (b"\x7fELF", "application/x-executable"),
     (b"\0asm", "application/wasm"),
-    (b"wOFF", "font/woff"),
-    (b"wOF2", "font/woff2"),
-    (b"OTTO", "font/otf"),
+    *((b"wOFF" + flavor, "font/woff") for flavor in (b"\0\1\0\0", b"OTTO")),
+    *((b"wOF2" + flavor, "font/woff2") for flavor in (b"\0\1\0\0", b"OTTO")),
+    (b"OTTO\0", "font/otf"),
 )
 RIFF: Mapping[bytes, str] = {b"WEBP": "image/webp", b"WAVE": "audio/wav", b"AVI ": "video/x-msvideo"}
 # The major brand of a file of the ISO base media family. What is not here is some kind of MP4.
@@ -75,6 +77,7 @@ OFFICE: Mapping[bytes, str] = {
     b"xl/": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
     b"ppt/": "application/vnd.openxmlformats-officedocument.presentationml.presentation",
 }
+PACKED = re.compile(rb"application/(?:epub\+zip|vnd\.oasis\.opendocument\.[a-z-]{1,40})")
 BOMS: Mapping[bytes, str] = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 BITMAP_HEADERS = {size.to_bytes(4, "little") for size in (12, 40, 52, 56, 64, 108, 124)}
 # An MPEG audio frame without tags: its sync, layer III, a bit rate and a sampling rate that exist.
@@ -152,8 +155,9 @@ def _zipped(head: bytes) -> str:
     if head[:4] != b"PK\x03\x04":
         return ""
     if head[30:38] == b"mimetype":
-        name = re.match(rb"[a-z0-9.+/-]{1,100}", head[38:])
-        return name[0].decode() if name and b"/" in name[0] else ZIP
+        # Its word is taken for what is a zip file: another type would have it decoded, or shown, as what it is not.
+        name = PACKED.match(head[38:])
+        return name[0].decode() if name else ZIP
     if b"[Content_Types].xml" in head:
         return next((found for folder, found in OFFICE.items() if folder in head), ZIP)
     return ZIP

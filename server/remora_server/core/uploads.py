@@ -20,7 +20,6 @@ from remora_server.core.inspection import Inspections
 from remora_server.core.intake import Content, Intake, Taken, require_match
 from remora_server.core.model import Caller, Checksums, FileSpec, Subject, Ticket, TicketState
 from remora_server.core.ports import BlobStore, Changes, Staged
-from remora_server.core.reading import BytesReader
 from remora_server.core.receiving import Limits, Pools, Receiving
 from remora_server.core.subjects import Subjects
 from remora_server.core.tickets import Request, Tickets
@@ -220,21 +219,13 @@ class Uploads:
 
     def is_glanced(self, content: Content) -> bool:
         """Tell whether `glance` has anything to find."""
-        return self._inspections.is_measured(content.detected, content.size_bytes)
+        return self._inspections.is_measured(content.detected)
 
-    def glance(self, content: Content, data: bytes) -> Content:
-        """Look at bytes that came in one piece before they are recorded; return them with what was found."""
-        return replace(content, media=self._inspections.glance(content.detected, BytesReader(data)))
-
-    def glance_at(self, content: Content, location: str) -> Content:
-        """Look at durable bytes before they are recorded; return them with what was found."""
+    def glance(self, content: Content, beginning: bytes) -> Content:
+        """Look at the beginning of content before it is recorded; return it with what was found."""
         if not self.is_glanced(content):
             return content
-        reader = self._blobs.open(location)
-        try:
-            return replace(content, media=self._inspections.glance(content.detected, reader))
-        finally:
-            reader.close()
+        return replace(content, media=self._inspections.glance(content.detected, beginning))
 
     def record_whole(
         self, caller: Caller, request: Request, content: Content, location: str, inline: bytes | None
@@ -257,7 +248,7 @@ class Uploads:
     def commit(self, caller: Caller, ticket: Ticket, content: Content) -> Taken:
         """Turn staged, synced bytes into the ticket's file."""
         location = self._blobs.commit(ticket.id, content.checksums, content.size_bytes, ticket.writer_epoch)
-        seen = self.glance_at(content, location)
+        seen = self.glance(content, content.beginning)
         taken = self.changes.run(lambda: self.tickets.complete(caller, ticket, seen, location))
         if not taken.blob_is_new:
             self.drop_unused(location)

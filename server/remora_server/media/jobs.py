@@ -5,12 +5,16 @@ from __future__ import annotations
 import logging
 import random
 import threading
+from collections.abc import Iterator
 
 from remora_server.core.errors import RemoraError
 from remora_server.core.media_jobs import MediaJobs
+from remora_server.core.ports import ScannerUnavailableError
 
-# Jobs of this server wake its threads. This is for those of others, and for those that wait.
+# For jobs of other servers, and for those that wait. Those of this server wake its threads.
 POLL_SECONDS = (1.0, 2.0)
+# A thread is woken from within the change that makes a job, so it looks again until that must have been committed.
+LOOKS_SECONDS = (0.01, 0.05, 0.25)
 AWAY_SECONDS = 5.0
 STOP_SECONDS = 10.0
 
@@ -22,13 +26,14 @@ class JobThreads:
 
     def __init__(self, count: int) -> None:
         self._count = count
-        self._woken = threading.Semaphore(0)
+        self._woken = threading.Event()
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
+        self._away = ""
 
     def wake(self) -> None:
-        """Tell that there may be a job; any thread may."""
-        self._woken.release()
+        """Tell that there may soon be a job; any thread may."""
+        self._woken.set()
 
     def start(self, jobs: MediaJobs) -> None:
         """Begin."""
@@ -38,23 +43,36 @@ class JobThreads:
             thread.start()
 
     def stop(self) -> None:
-        """End; whoever decodes should have been ended before, so that nobody waits for it."""
+        """End; whoever decodes should have been ended before, so that nobody waits for it. It may be called twice."""
         self._stopping.set()
-        for _ in self._threads:
-            self._woken.release()
-        for thread in self._threads:
+        self._woken.set()
+        threads, self._threads = self._threads, []
+        for thread in threads:
             thread.join(STOP_SECONDS)
 
     def _work(self, jobs: MediaJobs) -> None:
+        looks: Iterator[float] = iter(())
         while not self._stopping.is_set():
             try:
                 if jobs.work():
+                    self._away = ""
                     continue
-                wait_seconds = random.uniform(*POLL_SECONDS)  # noqa: S311 - only spreads servers.
-            except RemoraError as problem:
-                log.warning("media jobs wait: %s", problem)
-                wait_seconds = AWAY_SECONDS
+            except (RemoraError, ScannerUnavailableError) as problem:
+                self._tell_away(str(problem))
+                self._stopping.wait(AWAY_SECONDS)
+                continue
             except Exception:
                 log.exception("a media job failed")
-                wait_seconds = AWAY_SECONDS
-            self._woken.acquire(timeout=wait_seconds)
+                self._stopping.wait(AWAY_SECONDS)
+                continue
+            if self._woken.is_set():
+                self._woken.clear()
+                looks = iter(LOOKS_SECONDS)
+            wait_seconds = next(looks, None) or random.uniform(*POLL_SECONDS)  # noqa: S311 - only spreads servers.
+            self._woken.wait(wait_seconds)
+
+    def _tell_away(self, why: str) -> None:
+        """Say once what is missing, not for each job that waits for it."""
+        if why != self._away:
+            log.warning("content can't be looked at now, and waits: %s", why)
+        self._away = why
