@@ -185,12 +185,36 @@ def test_a_loss_that_was_none_of_its_own(world: World) -> None:
 
 def test_a_server_that_stops(world: World) -> None:
     """A job that is broken off because the server ends counts no attempt, and another server may go on at once."""
-    world.jobs.stop()
-    world.decoder.renders = raising(PreviewerLostError("ended"))
+
+    def end(_source: BlobReader) -> Look:
+        world.jobs.stop()
+        raise PreviewerLostError("ended")
+
+    world.decoder.renders = end
     file = picture(world)
-    for _ in range(2 * ATTEMPTS):
-        assert world.jobs.work()
+    assert world.jobs.work()
+    job = world.store.media_job(file.blob_id)
+    assert job is not None
+    assert (job.attempts, world.store.has_due_media_job(world.clock.now())) == (0, True)
     assert now(world, file).preview == PENDING
+
+
+def test_a_server_that_stops_while_it_reads(world: World) -> None:
+    """Whoever reads content for long is ended at the next piece; the job waits for another server."""
+
+    def long(source: BlobReader) -> Look:
+        world.jobs.stop()
+        source.read(0, 1)
+        raise AssertionError
+
+    world.decoder.renders = long
+    file = picture(world)
+    with pytest.raises(errors.ShuttingDownError):
+        world.jobs.work()
+    assert world.store.has_due_media_job(world.clock.now())
+    job = world.store.media_job(file.blob_id)
+    assert job is not None
+    assert job.attempts == 0
 
 
 def test_servers_that_die(world: World) -> None:

@@ -153,6 +153,21 @@ def test_transparency_is_kept(pool: Pool, mode: str) -> None:
     assert look.media.blur_hash
 
 
+def test_transparency_that_takes_too_much(pool: Pool) -> None:
+    """Where a PNG would be far larger than the original, the rendition is a JPEG on white."""
+    tile = Image.effect_noise((64, 64), 100)
+    noise = Image.merge("RGBA", (tile, tile.rotate(90), tile.rotate(180), tile.rotate(270)))
+    image = Image.new("RGBA", (2600, 2600))
+    for x in range(0, 2600, 64):
+        for y in range(0, 2600, 64):
+            image.paste(noise, (x, y))
+    data = encoded(image, "WEBP", lossless=True)
+    assert len(data) < 200_000
+    for one in pool.render("image/webp", Bytes(data)).pictures:
+        assert one.content_type == "image/jpeg"
+        assert len(one.data) < 6_000_000
+
+
 def test_transparency_that_is_not_used(pool: Pool) -> None:
     """An image that could be seen through, but nowhere can, becomes a JPEG, which is smaller."""
     data = encoded(corners(80, 40).convert("RGBA"), "PNG")

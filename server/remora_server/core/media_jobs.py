@@ -66,7 +66,10 @@ class _Kept:
 class _HeldReader:
     """A blob's bytes; whoever reads them for long keeps the job that they are read for."""
 
-    def __init__(self, source: BlobReader, clock: Clock, keep: Callable[[], None]) -> None:
+    def __init__(
+        self, source: BlobReader, clock: Clock, keep: Callable[[], None], is_stopping: Callable[[], bool]
+    ) -> None:
+        self._is_stopping = is_stopping
         self._source = source
         self._clock = clock
         self._keep = keep
@@ -78,7 +81,9 @@ class _HeldReader:
         return self._source.size_bytes
 
     def read(self, offset: int, size: int) -> bytes:
-        """Return up to `size` bytes; fewer only at the end."""
+        """Return up to `size` bytes, fewer only at the end; none while the server ends."""
+        if self._is_stopping():
+            raise errors.ShuttingDownError
         now = self._clock.now()
         if now - self._kept > LEASE // 3:
             self._keep()
@@ -160,7 +165,12 @@ class MediaJobs:
         blob = self._store.blob(job.blob_id)
         if blob is None:
             return
-        source = _HeldReader(self._open(blob), self._clock, lambda: self._changes.run(lambda: self._prolong(job)))
+        source = _HeldReader(
+            self._open(blob),
+            self._clock,
+            lambda: self._changes.run(lambda: self._prolong(job)),
+            lambda: self._is_stopping,
+        )
         try:
             if self._scanner is not None and not job.is_scanned:
                 wait = SCAN_LEASE + source.size_bytes // SCAN_RATE

@@ -13,6 +13,7 @@ from remora_server.media import frames
 from remora_server.media.frames import HEAD, LENGTH, Kind, NonsenseError
 from remora_server.media.limits import Limits
 
+MOST_FACTS = 32  # Far more often than any decoder finds out something.
 LEAST_COUNTED_BYTES = 64 * 1024  # Of a question for content, since each costs the blob store a call.
 
 
@@ -25,7 +26,7 @@ class Deadline:
 
     def __init__(self, seconds: float, stopped_seconds: float = 0.0) -> None:
         self._until = time.monotonic() + seconds
-        self._stoppable = stopped_seconds
+        self._allowed = self._stoppable = stopped_seconds
 
     def left(self) -> float:
         """Return how many seconds are left; raise TimeoutError if none are."""
@@ -33,6 +34,11 @@ class Deadline:
         if left <= 0:
             raise TimeoutError
         return left
+
+    @property
+    def is_worn_out(self) -> bool:
+        """Whether the server itself took longer than this deadline allows."""
+        return self._allowed > 0 and self._stoppable <= 0
 
     @contextlib.contextmanager
     def stopped(self) -> Iterator[None]:
@@ -59,6 +65,8 @@ class Conversation:
         self.refusal = ""
         self.missing = False
         self.done = False
+        self.has_asked = False  # So somebody is there.
+        self._facts = 0
 
     def hold(self) -> None:
         """Answer until the child is done or gone.
@@ -73,8 +81,12 @@ class Conversation:
 
     def _take(self, kind: Kind, body: bytes) -> None:
         if kind is Kind.READ:
+            self.has_asked = True
             self._answer(*frames.checked_read(body, self._source.size_bytes))
         elif kind is Kind.FACTS:
+            self._facts += 1
+            if self._facts > MOST_FACTS:
+                raise NonsenseError
             self.media = frames.checked_facts(body)
         elif kind is Kind.PICTURE:
             self._keep(frames.checked_picture(body))

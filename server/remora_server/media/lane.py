@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Sequence
 
+from remora_server.core.errors import StorageUnavailableError
 from remora_server.core.ports import (
     BlobReader,
     Look,
@@ -32,6 +33,10 @@ FAILURES = {signal.SIGABRT, signal.SIGTRAP, signal.SIGILL, signal.SIGSEGV}
 NEARLY = 0.9  # Of its memory has a child that ends for want of it; the last piece that it wanted was too large.
 INHERITED = ("LD_LIBRARY_PATH",)  # Without it some Pythons don't start; nothing else is a worker's business.
 OWN = {"MALLOC_ARENA_MAX": "1"}  # Each thread of a decoder would reserve 64 MiB of what it may have.
+
+
+class DecoderSlowError(PreviewerLostError):
+    """Whoever decoded was at it, for too long."""
 
 
 class NotStartedError(Exception):
@@ -101,19 +106,16 @@ class Lane:
             self._end()
 
     def _run(self, control: socket.socket, content_type: str, source: BlobReader, deadline: Deadline) -> Look:
-        ours, theirs = socket.socketpair()
+        ours, theirs = _line()
         with ours:
             with theirs:
                 self._order(control, theirs, content_type, source.size_bytes)
             said = Conversation(ours, source, deadline, self._limits)
             try:
                 said.hold()
-            except TimeoutError:
+            except (TimeoutError, NonsenseError) as problem:
                 self._end()
-                raise PreviewerLostError("the decoder did not answer in time") from None
-            except NonsenseError:
-                self._end()
-                raise PreviewerLostError("the decoder answered what no decoder answers") from None
+                raise _loss(problem, said, deadline) from None
             except SourceFailedError as problem:
                 failure = problem.__cause__
             else:
@@ -159,7 +161,7 @@ class Lane:
         if ending.exit_code == -signal.SIGKILL:
             return PreviewerLostError("the decoder's process was killed")
         if ending.exit_code < 0:
-            return PreviewerLostError(f"the decoder crashed ({signal.Signals(-ending.exit_code).name})")
+            return PreviewerLostError(f"the decoder crashed ({_name_of(-ending.exit_code)})")
         return PreviewerLostError(f"the decoder's process ended with code {ending.exit_code}")
 
     def _starved(self, ending: Ending) -> bool:
@@ -240,3 +242,29 @@ class Lane:
         if self._control is not None:
             self._control.close()
             self._control = None
+
+
+def _line() -> tuple[socket.socket, socket.socket]:
+    """Return both ends of a line for a job."""
+    try:
+        return socket.socketpair()
+    except OSError:
+        raise PreviewerLostError("there was no line to the decoder's process") from None
+
+
+def _loss(problem: Exception, said: Conversation, deadline: Deadline) -> Exception:
+    """Return what to raise for a child that is given up."""
+    if isinstance(problem, NonsenseError):
+        return PreviewerLostError("the decoder answered what no decoder answers")
+    if deadline.is_worn_out:
+        return StorageUnavailableError()  # It was given nothing to answer with.
+    kind = DecoderSlowError if said.has_asked else PreviewerLostError
+    return kind("the decoder did not answer in time")
+
+
+def _name_of(number: int) -> str:
+    """Return the name of a signal; of those for real time, which have none, the number."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

@@ -12,10 +12,10 @@ from remora_server.core.model import Media
 from remora_server.core.ports import BlobReader, Look, PreviewerLostError, PreviewRefusedError
 from remora_server.media.conversation import Deadline
 from remora_server.media.decoders import RENDERED
-from remora_server.media.lane import WORKER, Lane, NotStartedError
+from remora_server.media.lane import WORKER, DecoderSlowError, Lane, NotStartedError
 from remora_server.media.limits import Limits
 
-WAITING_SHARE = 0.5  # Of the time for measuring may be spent on waiting for others; a worker needs the rest itself.
+WAITING_SHARE = 0.25  # Of the time for measuring may be spent on waiting for others; a worker needs the rest itself.
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +54,9 @@ class Pool:
         except (NotStartedError, TimeoutError):
             return None
         except PreviewerLostError as problem:
-            self._silent_until = time.monotonic() + self._limits.silence_seconds
+            # That one image takes long is no reason to leave others unmeasured.
+            if not isinstance(problem, DecoderSlowError):
+                self._silent_until = time.monotonic() + self._limits.silence_seconds
             log.warning("content of type %s was not measured: %s", content_type, problem)
             return None
 
