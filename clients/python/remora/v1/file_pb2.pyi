@@ -411,7 +411,8 @@ class File(_message.Message):
     @_builtins.property
     def media(self) -> Global___FileMedia:
         """Facts for showing it. What the server measures (width, height, blur_hash, duration_ms, page_count) stands instead
-        of what a client says; pictures have their width and height from the first, the rest comes with the preview.
+        of what a client says. Pictures have their width and height from the first, unless very many come at once; the rest
+        comes with the preview.
         """
 
     @_builtins.property
