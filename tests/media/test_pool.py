@@ -173,10 +173,10 @@ def test_killing_a_process_loses_one_job(made: Callable[..., Pool], victim: str)
     job = begun(pool, source)
     child = children_of(pid)[0]
     os.kill({"worker": pid, "child": child}[victim], signal.SIGKILL)
+    wait_until(lambda: not is_running(child))
     source.gate.set()
     with pytest.raises(PreviewerLostError, match="was killed"):
         job.result(10)
-    wait_until(lambda: not is_running(child))
     assert pool.render("image/png", Bytes(PNG)).pictures
 
 
@@ -421,9 +421,10 @@ def test_closing_ends_everything(made: Callable[..., Pool]) -> None:
     wait_until(lambda: descriptors() == before)
 
 
+@pytest.mark.parametrize("frozen", [False, True])
 @pytest.mark.parametrize("busy", [False, True])
-def test_nothing_outlives_a_server_that_was_killed(busy: bool) -> None:  # noqa: FBT001 - two cases
-    """Workers, and a child that computes, end with a server that could not say good-bye."""
+def test_nothing_outlives_a_server_that_was_killed(busy: bool, frozen: bool) -> None:  # noqa: FBT001 - four cases
+    """Workers, and a child that computes, end with a server that could not say good-bye, be they frozen."""
     program = (
         "import sys, threading, time\n"
         "from remora_server.media.limits import Limits\n"
@@ -433,7 +434,7 @@ def test_nothing_outlives_a_server_that_was_killed(busy: bool) -> None:  # noqa:
         f"pool = Pool(Limits(cpu_seconds=60, wall_seconds=60), worker=worker_of('while {busy}: pass'))\n"
         "threading.Thread(target=pool.render, args=('image/png', Bytes(b'x'))).start()\n"
         "pid = lambda: pool._rendering._lanes[0].pid\n"
-        f"wait_until(lambda: pid() and (bool(children_of(pid())) or not {busy}))\n"
+        f"wait_until(lambda: pid() and (bool(children_of(pid())) if {busy} else pool._rendering._free))\n"
         "print(pid(), *children_of(pid()), flush=True)\n"
         "time.sleep(60)\n"
     )
@@ -442,6 +443,8 @@ def test_nothing_outlives_a_server_that_was_killed(busy: bool) -> None:  # noqa:
     with server, server.stdout:
         pids = [int(one) for one in server.stdout.readline().split()]
         assert len(pids) >= 1 + busy
+        for pid in pids if frozen else ():
+            os.kill(pid, signal.SIGSTOP)
         server.kill()
     wait_until(lambda: not any(is_running(pid) for pid in pids))
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import logging
 import os
+import queue
 import signal
 import socket
 import subprocess
@@ -33,6 +35,8 @@ FAILURES = {signal.SIGABRT, signal.SIGTRAP, signal.SIGILL, signal.SIGSEGV}
 NEARLY = 0.9  # Of its memory has a child that ends for want of it; the last piece that it wanted was too large.
 INHERITED = ("LD_LIBRARY_PATH",)  # Without it some Pythons don't start; nothing else is a worker's business.
 OWN = {"MALLOC_ARENA_MAX": "1"}  # Each thread of a decoder would reserve 64 MiB of what it may have.
+
+log = logging.getLogger(__name__)
 
 
 class DecoderSlowError(PreviewerLostError):
@@ -204,26 +208,39 @@ class Lane:
 
     def _start(self) -> None:
         """Start a worker, with none of our environment, in a session of its own; the lock is held."""
-        limits = json.dumps(dataclasses.asdict(self._limits))
         ours, theirs = socket.socketpair()
         with theirs:
-            # Not a fork of ours, since gRPC does not survive one.
-            try:
-                self._process = subprocess.Popen(  # noqa: S603 - ourselves
-                    [*self._worker, self._role, limits, str(theirs.fileno())],
-                    pass_fds=[theirs.fileno()],
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    env=OWN | {name: os.environ[name] for name in INHERITED if name in os.environ},
-                    cwd="/",
-                    start_new_session=True,
-                )
-            except OSError:
-                ours.close()
-                return
+            started: queue.SimpleQueue[subprocess.Popen[bytes] | None] = queue.SimpleQueue()
+            threading.Thread(target=self._hold, args=(theirs, started), name="media-worker", daemon=True).start()
+            self._process = started.get()
+        if self._process is None:
+            ours.close()
+            return
         self._control = ours
         self._ready = False
         self._start_by = time.monotonic() + self._limits.start_seconds
+
+    def _hold(self, theirs: socket.socket, started: queue.SimpleQueue[subprocess.Popen[bytes] | None]) -> None:
+        """Start a worker and live as long as it does: the kernel ends it with the thread that started it."""
+        limits = json.dumps(dataclasses.asdict(self._limits))
+        process = None
+        try:
+            # Not a fork of ours, since gRPC does not survive one.
+            process = subprocess.Popen(  # noqa: S603 - ourselves
+                [*self._worker, self._role, limits, str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                env=OWN | {name: os.environ[name] for name in INHERITED if name in os.environ},
+                cwd="/",
+                start_new_session=True,
+            )
+        except OSError as problem:
+            log.error("a process that decodes could not be started: %s", problem)  # noqa: TRY400 - it says all
+        finally:
+            started.put(process)
+        if process is not None:
+            process.wait()
 
     def _end(self) -> None:
         """Kill the worker with whatever child it has; the next job starts another one."""

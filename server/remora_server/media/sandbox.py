@@ -43,11 +43,16 @@ def step_back(niceness: int) -> None:
     _prctl(PR_SET_DUMPABLE, 0)
 
 
-def confine(limits: Limits, parent: int) -> None:
-    """Leave this process, a child of `parent`, nothing but what it has open, its memory, and a little time."""
+def end_with(parent: int) -> None:
+    """Have this process killed when its parent ends, or the thread that started it; even while it is stopped."""
     _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)  # It was gone before it could be watched.
+
+
+def confine(limits: Limits, parent: int) -> None:
+    """Leave this process, a child of `parent`, nothing but what it has open, its memory, and a little time."""
+    end_with(parent)
     _limit(resource.RLIMIT_AS, _address_space_bytes() + limits.memory_bytes)
     _limit(resource.RLIMIT_CPU, limits.cpu_seconds, limits.cpu_seconds + CPU_GRACE_SECONDS)
     _limit(resource.RLIMIT_CORE, 0)

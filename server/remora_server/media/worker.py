@@ -23,7 +23,7 @@ from remora_server.media.content import Content, MissingError, RefusedError, Rep
 from remora_server.media.decoders import RENDERED
 from remora_server.media.frames import ENDED, LENGTH, OUT_OF_MEMORY, READY, Kind, receive
 from remora_server.media.limits import Limits
-from remora_server.media.sandbox import confine, step_back
+from remora_server.media.sandbox import confine, end_with, step_back
 
 LINE = 0  # Where a child has its line, and nothing else but the bin in 1 and 2.
 BROKEN = 1
@@ -62,10 +62,12 @@ def loaded(role: str, limits: Limits) -> Mapping[str, Decode]:
 
 def main(load: Callable[[str, Limits], Mapping[str, Decode]]) -> None:
     """Take jobs until the server closes its end; `load` makes ready what the role of this process needs."""
+    server = os.getppid()
     role, limits = sys.argv[1], Limits(**json.loads(sys.argv[2]))
     control = socket.socket(fileno=int(sys.argv[3]))
     decoders = load(role, limits)
     step_back(NICENESS[role])
+    end_with(server)
     null = os.open(os.devnull, os.O_RDWR)
     for descriptor in range(3):
         os.dup2(null, descriptor)  # Decoders print what they think of content.
