@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 from urllib.parse import urlsplit
 
@@ -23,6 +24,7 @@ from remora_server import dev, workers
 from remora_server.auth import Authenticator
 from remora_server.config import Config, ConfigError
 from remora_server.core.activity import ActivityLog
+from remora_server.core.admission import Admission
 from remora_server.core.arrivals import Arrivals
 from remora_server.core.attachments import Attachments
 from remora_server.core.check import Check
@@ -58,7 +60,9 @@ from remora_server.gateway.app import Bounds, Gateway, bind, cannot_listen
 from remora_server.gateway.app import Rules as GatewayRules
 from remora_server.gateway.bodies import Pace as UploadPace
 from remora_server.gateway.dialects.quantify import QUANTIFY
+from remora_server.gateway.dialects.yandex import YANDEX
 from remora_server.gateway.doors import Door
+from remora_server.gateway.downloads import Shelf
 from remora_server.gateway.health import Health
 from remora_server.gateway.route import Core
 from remora_server.gateway.signed_urls import SignedUrls
@@ -425,7 +429,7 @@ async def _serve(
             config.cors_origins,
             proxies,
         ),
-        doors=_doors(config, rules, calls, authenticator),
+        doors=partial(_doors, config, rules, calls, authenticator, public_url),
         tls=certificates.context if certificates else None,
     )
     grpc_port = await rpc.start(f"{_host(config)}:{config.grpc_port}")
@@ -509,11 +513,32 @@ async def _tell_health(rpc: RpcServer, health: Health) -> None:
         await asyncio.sleep(HEALTH_SECONDS)
 
 
-def _doors(config: Config, rules: Rules, calls: Calls, authenticator: Authenticator) -> Sequence[Door]:
+def _doors(
+    config: Config,
+    rules: Rules,
+    calls: Calls,
+    authenticator: Authenticator,
+    public_url: str,
+    shelf: Shelf,
+    uploading: Admission,
+) -> Sequence[Door]:
     """Return the doors of the systems whose clients are served."""
-    core = Core(rules.attachments, rules.files, rules.downloads, rules.links, rules.issues, rules.log)
+    core = Core(
+        rules.attachments,
+        rules.files,
+        rules.downloads,
+        rules.links,
+        rules.issues,
+        rules.log,
+        rules.renditions,
+        rules.tickets,
+        rules.uploads,
+        shelf,
+        uploading,
+        public_url.rstrip("/"),
+    )
     pace = UploadPace(config.idle_timeout_seconds, config.min_rate)
-    return [Door(dialect, core, calls, authenticator, scopes_by_rpc(), pace) for dialect in (QUANTIFY,)]
+    return [Door(dialect, core, calls, authenticator, scopes_by_rpc(), pace) for dialect in (QUANTIFY, YANDEX)]
 
 
 def _upkeep(config: Config, stores: Stores) -> Upkeep:

@@ -30,6 +30,30 @@ def test_the_same_bits(uuid: UUID) -> None:
     assert ids.parse(ids.FILE, str(uuid).upper(), "id") == ids.parse(ids.FILE, uuid.hex, "id") == spelled
 
 
+@given(st.uuids())
+def test_in_decimal(uuid: UUID) -> None:
+    """The same bits as a number are a third spelling."""
+    spelled = ids.from_uuid(ids.FILE, uuid)
+    assert ids.to_decimal(spelled) == str(uuid.int)
+    assert ids.from_decimal(ids.FILE, str(uuid.int), "id") == spelled
+
+
+@pytest.mark.parametrize(
+    "text", ["", "x", "-1", "+1", " 1", "1.0", "01", "1_0", "\u0661", "\u00b2", str(2**128), "9" * 5000, GOOD]
+)
+def test_what_is_no_number(text: str) -> None:
+    """Anything else is refused by the name of its field, however long it is."""
+    with pytest.raises(ValidationFailedError) as refused:
+        ids.from_decimal(ids.ATTACHMENT, text, "attachment_id")
+    assert [one.field for one in refused.value.violations] == ["attachment_id"]
+
+
+@pytest.mark.parametrize("number", [0, 1, 2**128 - 1])
+def test_numbers_at_the_edges(number: int) -> None:
+    """The least and the greatest number are ids."""
+    assert ids.to_decimal(ids.from_decimal(ids.LINK, str(number), "id")) == str(number)
+
+
 def test_another_prefix() -> None:
     """A ticket's bits may become an attachment's."""
     ticket = ids.new_id(ids.TICKET)

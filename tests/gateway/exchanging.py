@@ -42,8 +42,11 @@ def exchanges_of(dialect: str) -> list[Exchange]:
 class Replay:
     """Sends requests to a server, and holds its answers to those that are expected."""
 
-    def __init__(self, base_url: str, headers: Mapping[str, str], **known: str) -> None:
+    def __init__(
+        self, base_url: str, headers: Mapping[str, str], files: Mapping[str, bytes] | None = None, **known: str
+    ) -> None:
         self.known = dict(known)
+        self._files = files or {}
         self._base_url = base_url
         self._headers = headers
 
@@ -55,6 +58,7 @@ class Replay:
             self._base_url + self.filled(request["path"]),
             headers={**self._headers, **request.get("headers", {})},
             json=self._filled_in(request["json"]) if "json" in request else None,
+            files={"file": ("file", self._files[request["file"]])} if "file" in request else None,
         )
         expected = exchange.response
         assert reply.status_code == expected["status"], (exchange.name, reply.text)

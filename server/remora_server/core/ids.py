@@ -12,6 +12,8 @@ from remora_server.core.errors import invalid
 
 ATTACHMENT, FILE, TICKET, LINK, ACTIVITY = "att", "fil", "upl", "lnk", "act"
 ISSUE, WORKSPACE, PROJECT, USER, BLOB, KEY = "iss", "wks", "prj", "usr", "blb", "key"
+BITS = 2**128
+MOST_DIGITS = len(str(BITS))
 
 
 def new_id(prefix: str) -> str:
@@ -32,6 +34,20 @@ def from_uuid(prefix: str, uuid: UUID) -> str:
 def to_uuid(id_: str) -> UUID:
     """Return the same bits as a UUID."""
     return UUID(bytes=bytes(TypeID.from_string(id_).uuid_bytes))
+
+
+def to_decimal(id_: str) -> str:
+    """Return the same bits as a number in decimal digits."""
+    return str(to_uuid(id_).int)
+
+
+def from_decimal(prefix: str, text: str, field: str) -> str:
+    """Return the id whose bits `text` spells in decimal digits; raise ValidationFailedError naming `field`."""
+    # Longer digits are no id, and need not be computed.
+    number = int(text) if text.isascii() and text.isdigit() and len(text) <= MOST_DIGITS else BITS
+    if number >= BITS or str(number) != text:
+        raise invalid(field, "is not an id in decimal digits")
+    return from_uuid(prefix, UUID(int=number))
 
 
 def parse(prefix: str, text: str, field: str) -> str:

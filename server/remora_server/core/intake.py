@@ -93,8 +93,13 @@ class Intake:
         inline: bytes | None = None,
         attach_to: Subject | None = None,
         attachment_id: str = "",
+        as_new_file: bool = False,
     ) -> Taken:
-        """Record bytes that are durable at `location`, or come as `inline` to be kept with the row."""
+        """Record bytes that are durable at `location`, or come as `inline` to be kept with the row.
+
+        `as_new_file` makes a file also where the caller has the same one: for systems in which each upload is a thing
+        of its own. The bytes are still kept once.
+        """
         if location and self._store.is_condemned(location):
             # A sweep without grace met them before their row, and is removing them. The caller stores them once more.
             raise errors.StorageUnavailableError
@@ -111,7 +116,7 @@ class Intake:
             ),
             inline,
         )
-        if not is_new:  # On a new one there can be no file yet.
+        if not is_new and not as_new_file:  # On a new one there can be no file yet.
             claim = Checksums(sha256=content.checksums.sha256)
             existing = dedup.find_existing(self._store, self._mode, caller, claim, content.size_bytes)
             if existing is not None:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Executor
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 import google_crc32c
@@ -157,11 +158,12 @@ class Receiving:
             if lane.failure is not None:
                 raise lane.failure
 
-    def finish(self, claimed: Checksums, size_bytes: int | None, caller: Caller) -> Taken:
+    def finish(self, claimed: Checksums, size_bytes: int | None, caller: Caller, *, as_new_file: bool = False) -> Taken:
         """Compare, commit and record; the answer is durable when this returns."""
-        return self._uploads.finish(self.ticket.id, lambda: self._finish(claimed, size_bytes, caller))
+        finish = partial(self._finish, claimed, size_bytes, caller, as_new_file=as_new_file)
+        return self._uploads.finish(self.ticket.id, finish)
 
-    def _finish(self, claimed: Checksums, size_bytes: int | None, caller: Caller) -> Taken:
+    def _finish(self, claimed: Checksums, size_bytes: int | None, caller: Caller, *, as_new_file: bool) -> Taken:
         try:
             self._settle()
             spec = self.ticket.spec
@@ -172,7 +174,7 @@ class Receiving:
             require_match(claimed, size_bytes, content)
             self.staged.sync()
             self.staged.close()
-            return self._uploads.commit(caller, self.ticket, content)
+            return self._uploads.commit(caller, self.ticket, content, as_new_file=as_new_file)
         except (errors.SizeMismatchError, errors.ContentChecksumMismatchError, errors.StorageFullError) as refusal:
             self.fail(refusal)
             raise

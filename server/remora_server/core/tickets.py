@@ -262,7 +262,9 @@ class Tickets:
         current = self._store.writer_epochs(tuple(writers))
         return [ticket_id for ticket_id, epoch in writers.items() if current.get(ticket_id, epoch + 1) > epoch]
 
-    def complete(self, caller: Caller, ticket: Ticket, content: Content, location: str) -> Taken:
+    def complete(
+        self, caller: Caller, ticket: Ticket, content: Content, location: str, *, as_new_file: bool = False
+    ) -> Taken:
         """Turn the bytes at `location` into the ticket's file."""
         current = self.get(caller, ticket.id)
         is_own = current.writer_epoch == ticket.writer_epoch or ticket.is_direct
@@ -284,6 +286,7 @@ class Tickets:
             location=location,
             attach_to=ticket.attach_to,
             attachment_id=self._attachment_id(ticket),
+            as_new_file=as_new_file,
         )
         crc32c = content.checksums.crc32c or 0
         self._completed(replace(current, committed_size=content.size_bytes, committed_crc32c=crc32c), taken)

@@ -245,11 +245,11 @@ class Uploads:
             self._clear(ticket)
         return ticket
 
-    def commit(self, caller: Caller, ticket: Ticket, content: Content) -> Taken:
+    def commit(self, caller: Caller, ticket: Ticket, content: Content, *, as_new_file: bool = False) -> Taken:
         """Turn staged, synced bytes into the ticket's file."""
         location = self._blobs.commit(ticket.id, content.checksums, content.size_bytes, ticket.writer_epoch)
         seen = self.glance(content, content.beginning)
-        taken = self.changes.run(lambda: self.tickets.complete(caller, ticket, seen, location))
+        taken = self.changes.run(lambda: self.tickets.complete(caller, ticket, seen, location, as_new_file=as_new_file))
         if not taken.blob_is_new:
             self.drop_unused(location)
         return taken

@@ -70,6 +70,10 @@ class Bounds:
     proxies: Proxies = field(default_factory=Proxies)
 
 
+def _no_doors(_shelf: Shelf, _uploading: Admission) -> Sequence[Door]:
+    return ()
+
+
 class Gateway:
     """Serves HTTP on one port, in the event loop that is running."""
 
@@ -82,7 +86,7 @@ class Gateway:
         url_path: str,
         bounds: Bounds,
         *,
-        doors: Sequence[Door] = (),
+        doors: Callable[[Shelf, Admission], Sequence[Door]] = _no_doors,
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self._health = health
@@ -107,7 +111,7 @@ class Gateway:
                 Route(f"{DOWNLOADS}/{{file}}", endpoint(partial(get, shelf))),
             ],
             redirect_slashes=False,
-            default=Elsewhere(doors, endpoint(nowhere)),
+            default=Elsewhere(doors(shelf, uploading), endpoint(nowhere)),
         )
         if bounds.cors_origins:
             app = cross_origin(app, bounds.cors_origins)

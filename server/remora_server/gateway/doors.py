@@ -38,7 +38,8 @@ class Door:
         for route in dialect.routes:
             if route.rpc not in scopes:
                 raise LookupError(f"{dialect.name}: {route.method} {route.path} names no RPC: {route.rpc}")
-            self._routes.setdefault(route.path, (_pattern(route.path), {}))[1][route.method] = route
+            pattern = _pattern(route.path, dialect.ends_freely)
+            self._routes.setdefault(route.path, (pattern, {}))[1][route.method] = route
 
     def serves(self, path: str) -> bool:
         """Tell whether a path is one of this dialect's, whether or not it leads anywhere."""
@@ -50,16 +51,19 @@ class Door:
         try:
             response = await self._serve(scope, body)
         except (RemoraError, HttpError) as refusal:
-            response = self._dialect.refusal(refusal)
+            response = self._reconsidered(scope, self._dialect.refusal(refusal))
         except ClientDisconnect:
             return
         except Exception:
             number = secrets.token_hex(8)
             log.exception("internal error %s in %s %s from %s", number, scope["method"], scope["path"], scope[ORIGIN])
-            response = self._dialect.failure(number)
+            response = self._reconsidered(scope, self._dialect.failure(number))
         finally:
             body.close()
         await answer(response, body, scope, receive, send)
+
+    def _reconsidered(self, scope: Scope, response: Response) -> Response:
+        return self._dialect.reconsidered(scope["method"], scope["path"], response)
 
     async def _serve(self, scope: Scope, body: Body) -> Response:
         token = self._dialect.credential(body.headers)
@@ -73,7 +77,9 @@ class Door:
             query = query_of(scope["query_string"])
         except ValueError as problem:
             raise invalid("query", "has too many parameters") from problem
-        return await route.handler(Visit(self._core, self._calls, caller, found, query, body.headers, body))
+        return await route.handler(
+            Visit(self._core, self._calls, caller, scope["method"], found, query, body.headers, body)
+        )
 
     def _route(self, path: str, method: str) -> tuple[Route, Mapping[str, str]]:
         for pattern, routes in self._routes.values():
@@ -102,7 +108,7 @@ class Elsewhere:
         await app(scope, receive, send)
 
 
-def _pattern(path: str) -> re.Pattern[str]:
+def _pattern(path: str, ends_freely: bool) -> re.Pattern[str]:  # noqa: FBT001 - private
     parts = re.split(r"<(\w+)>", path)
     made = "".join(f"(?P<{part}>[^/]+)" if place % 2 else re.escape(part) for place, part in enumerate(parts))
-    return re.compile(made)
+    return re.compile(f"{made}/?" if ends_freely else made)

@@ -8,6 +8,7 @@ import logging
 from dataclasses import dataclass
 from functools import partial
 
+from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -56,17 +57,24 @@ async def get(shelf: Shelf, scope: Scope, body: Body) -> Response:
     shown = Shown(file)
     if "form" in permission.query:
         shown = await shelf.calls.fetch(shelf.renditions.of, file, Form(permission.query["form"]))
-        file = shown.file
     wants_inline = permission.query["disposition"] == dispositions.INLINE
+    return await lend(shelf, shown, reader, scope["method"], body.headers, wants_inline=wants_inline)
+
+
+async def lend(
+    shelf: Shelf, shown: Shown, reader: str, method: str, asked: Headers, *, wants_inline: bool = False
+) -> Response:
+    """Send a form of a file to `reader`, who may have it, or the range of it that the headers ask for."""
+    file = shown.file
     kind = await shelf.calls.fetch(shelf.downloads.disposition, shown, wants_inline=wants_inline)
     headers = headers_of(file, kind)
     etag = headers["ETag"]
-    if _matches(body.headers.get("if-none-match"), etag):
+    if _matches(asked.get("if-none-match"), etag):
         return Response(status_code=304, headers=headers)
     wanted = None
-    if body.headers.get("if-range", etag) == etag:
+    if asked.get("if-range", etag) == etag:
         try:
-            wanted = ranges.wanted(body.headers.get("range"), file.size_bytes)
+            wanted = ranges.wanted(asked.get("range"), file.size_bytes)
         except ReadOffsetTooLargeError as refusal:
             response = response_of(refusal)
             response.headers["Content-Range"] = f"bytes */{file.size_bytes}"
@@ -76,7 +84,7 @@ async def get(shelf: Shelf, scope: Scope, body: Body) -> Response:
     if wanted is not None:
         headers["Content-Range"] = f"bytes {offset}-{offset + length - 1}/{file.size_bytes}"
     status = 200 if wanted is None else 206
-    if scope["method"] == "HEAD":
+    if method == "HEAD":
         return Response(status_code=status, headers=headers)
     with contextlib.ExitStack() as held:
         held.enter_context(shelf.admission.stream(reader))

@@ -1,4 +1,4 @@
-"""Reading a multipart form as it comes: first the fields, compared with those wanted, then the bytes of one file."""
+"""Reading a multipart form as it comes: the bytes of one file, and what stands beside it."""
 
 from __future__ import annotations
 
@@ -18,19 +18,16 @@ class FormError(HttpError):
     """Something that is no form, or not this one."""
 
 
-class Form:
-    """A form with exactly the fields that are wanted, in their order, of which the last takes the bytes of a file."""
+class _Parts:
+    """The parts of a form, of which one takes the bytes of a file."""
 
-    def __init__(self, content_type: str, wanted: Sequence[tuple[str, str]]) -> None:
+    def __init__(self, content_type: str) -> None:
         kind, options = parse_options_header(content_type)
         boundary = options.get(b"boundary", b"")
         if kind != b"multipart/form-data" or not boundary:
             raise FormError("the Content-Type must be multipart/form-data, with its boundary.")
-        *self._fields, (self._file_field, _) = wanted
-        self._seen = 0
         self._header = b""
         self._disposition = b""
-        self._value = bytearray()
         self._content: list[bytes] = []
         self._in_file = self._file_ended = False
         self.is_complete = False
@@ -51,7 +48,7 @@ class Form:
         self._overhead = 0
 
     def feed(self, data: bytes) -> bytes:
-        """Read on; return the file's bytes among these. Raise SignedUrlInvalidError for a field that is not wanted."""
+        """Read on; return the file's bytes among these. Raise an HttpError for what does not belong there."""
         self._content.clear()
         try:
             self._parser.write(data)
@@ -63,11 +60,18 @@ class Form:
             raise FormError(f"the form has more than {OVERHEAD_BYTES} bytes beside its file.")
         return content
 
+    def _begins(self, name: str, filename: str) -> bool:
+        """Tell whether a part is the file; raise for one that should not be there."""
+        raise NotImplementedError
+
+    def _take_value(self, data: bytes) -> None:
+        """Take bytes of a part that is not the file."""
+
+    def _end_value(self) -> None:
+        """Hear that such a part has ended."""
+
     def _begin_part(self) -> None:
-        if self._file_ended:
-            raise SignedUrlInvalidError("the file must be the last field of the form.")
         self._disposition = self._header = b""
-        self._value.clear()
 
     def _take_header_name(self, data: bytes, start: int, end: int) -> None:
         self._header += data[start:end]
@@ -81,28 +85,71 @@ class Form:
 
     def _end_headers(self) -> None:
         _, options = parse_options_header(self._disposition.decode("latin-1"))
-        name = options.get(b"name", b"").decode("utf-8", "replace")
-        is_last = self._seen == len(self._fields)
-        wanted = self._file_field if is_last else self._fields[self._seen][0]
-        if name != wanted:
-            raise SignedUrlInvalidError(f"the form must have the field {wanted} in this place, and no others.")
-        self._in_file = is_last
+        name, filename = (options.get(option, b"").decode("utf-8", "replace") for option in (b"name", b"filename"))
+        self._in_file = self._begins(name, filename)
 
     def _take_data(self, data: bytes, start: int, end: int) -> None:
         if self._in_file:
             self._content.append(data[start:end])
-            return
-        self._value += data[start:end]
-        if len(self._value) > MAX_VALUE_BYTES:
-            raise SignedUrlInvalidError("a field of the form was altered; send each as it was given.")
+        else:
+            self._take_value(data[start:end])
 
     def _end_part(self) -> None:
         if self._in_file:
-            self._file_ended = True
-            return
+            self._in_file, self._file_ended = False, True
+        else:
+            self._end_value()
+
+    def _end(self) -> None:
+        self.is_complete = self._file_ended
+
+
+class Form(_Parts):
+    """A form with exactly the fields that are wanted, in their order, of which the last takes the bytes of a file."""
+
+    def __init__(self, content_type: str, wanted: Sequence[tuple[str, str]]) -> None:
+        super().__init__(content_type)
+        *self._fields, (self._file_field, _) = wanted
+        self._seen = 0
+        self._value = bytearray()
+
+    def _begins(self, name: str, filename: str) -> bool:
+        del filename
+        if self._file_ended:
+            raise SignedUrlInvalidError("the file must be the last field of the form.")
+        is_last = self._seen == len(self._fields)
+        wanted = self._file_field if is_last else self._fields[self._seen][0]
+        if name != wanted:
+            raise SignedUrlInvalidError(f"the form must have the field {wanted} in this place, and no others.")
+        self._value.clear()
+        return is_last
+
+    def _take_value(self, data: bytes) -> None:
+        self._value += data
+        if len(self._value) > MAX_VALUE_BYTES:
+            raise SignedUrlInvalidError("a field of the form was altered; send each as it was given.")
+
+    def _end_value(self) -> None:
         if bytes(self._value) != self._fields[self._seen][1].encode():
             raise SignedUrlInvalidError("a field of the form was altered; send each as it was given.")
         self._seen += 1
 
-    def _end(self) -> None:
-        self.is_complete = self._file_ended
+
+class FileForm(_Parts):
+    """A form with one file, in whatever field; what other fields say is not read."""
+
+    filename = ""
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether all bytes of the file have come."""
+        return self._file_ended
+
+    def _begins(self, name: str, filename: str) -> bool:
+        del name
+        if not filename:
+            return False
+        if self._file_ended:
+            raise FormError("the form has more than one file; send each in a request of its own.")
+        self.filename = filename
+        return True

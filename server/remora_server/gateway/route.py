@@ -12,6 +12,7 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 
 from remora_server.core.activity import ActivityLog
+from remora_server.core.admission import Admission
 from remora_server.core.attachments import Attachments
 from remora_server.core.downloads import Downloads
 from remora_server.core.errors import RemoraError, invalid
@@ -19,8 +20,12 @@ from remora_server.core.files import Files
 from remora_server.core.issues import Issues
 from remora_server.core.links import Links
 from remora_server.core.model import Caller
+from remora_server.core.renditions import Renditions
+from remora_server.core.tickets import Tickets
+from remora_server.core.uploads import Uploads
 from remora_server.gateway import calls
 from remora_server.gateway.bodies import Body
+from remora_server.gateway.downloads import Shelf
 from remora_server.gateway.errors import HttpError
 
 P = ParamSpec("P")
@@ -58,6 +63,12 @@ class Core:
     links: Links
     issues: Issues
     log: ActivityLog
+    renditions: Renditions
+    tickets: Tickets
+    uploads: Uploads
+    shelf: Shelf
+    uploading: Admission
+    public_url: str  # How the server is reached, without a slash at the end.
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +78,7 @@ class Visit:
     core: Core
     calls: Calls
     caller: Caller
+    method: str  # HEAD also where the route says GET
     path: Mapping[str, str]  # what stood for the parts of the path in angle brackets
     query: Sequence[tuple[str, str]]
     headers: Headers
@@ -110,6 +122,10 @@ class Route:
     source: str
 
 
+def _as_it_is(_method: str, _path: str, response: Response) -> Response:
+    return response
+
+
 @dataclass(frozen=True, slots=True)
 class Dialect:
     """A system whose clients are served."""
@@ -121,6 +137,9 @@ class Dialect:
     refusal: Callable[[RemoraError | HttpError], Response]
     failure: Callable[[str], Response]  # for a mistake of ours, by its number in the log
     widened: Callable[[frozenset[str]], frozenset[str]] = frozenset  # what a key's scopes mean at this door
+    ends_freely: bool = False  # whether a path may end with a slash or not
+    # The last word on a refusal, by method and path of its request.
+    reconsidered: Callable[[str, str, Response], Response] = _as_it_is
 
 
 def query_of(query_string: bytes) -> Sequence[tuple[str, str]]:
