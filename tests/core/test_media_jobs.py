@@ -251,6 +251,21 @@ def test_a_late_end(world: World) -> None:
     assert list(world.blobs.list_blobs()) == []
 
 
+def test_a_late_end_while_another_is_at_it(world: World) -> None:
+    """A job that another server has taken is that server's, also before it is done."""
+
+    def overtaken(_source: BlobReader) -> Look:
+        world.clock.pass_by(LEASE)
+        world.do(world.jobs._take)
+        return Look(Media(2, 2), (PREVIEW,))
+
+    world.decoder.renders = overtaken
+    file = picture(world)
+    world.jobs.work()
+    assert now(world, file).preview == PENDING
+    assert list(world.blobs.list_blobs()) == []
+
+
 def test_long_reading(world: World) -> None:
     """A job whose content is read for longer than a lease lasts stays with the one who reads."""
     epochs = []
