@@ -189,9 +189,6 @@ def test_names_of_others_are_left_alone() -> None:
     ("name", "text"),
     [
         ("REMORA_ALLOWED_NETWORKS", "::1,127.0.0.0/8"),
-        ("REMORA_PLANE_RATE", "60"),
-        ("REMORA_PLANE_MAX_BYTES", "6MiB"),
-        ("REMORA_PLANE_TYPES", "image/png"),
         ("REMORA_GLUE_TICKETS", "form"),
     ],
 )

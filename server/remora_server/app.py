@@ -45,6 +45,7 @@ from remora_server.core.ownership import require_own
 from remora_server.core.pages import Pages
 from remora_server.core.ports import Changes, DirectTransfers, LandingStore, Scanner
 from remora_server.core.preview_upkeep import PreviewUpkeep
+from remora_server.core.projects import Projects
 from remora_server.core.quota import Quota
 from remora_server.core.receiving import Limits, Pools
 from remora_server.core.reception import Reception
@@ -59,11 +60,13 @@ from remora_server.core.uploads import Uploads
 from remora_server.gateway.app import Bounds, Gateway, bind, cannot_listen
 from remora_server.gateway.app import Rules as GatewayRules
 from remora_server.gateway.bodies import Pace as UploadPace
+from remora_server.gateway.dialects.plane import plane
 from remora_server.gateway.dialects.quantify import QUANTIFY
 from remora_server.gateway.dialects.yandex import YANDEX
 from remora_server.gateway.doors import Door
 from remora_server.gateway.downloads import Shelf
 from remora_server.gateway.health import Health
+from remora_server.gateway.rates import Rate
 from remora_server.gateway.route import Core
 from remora_server.gateway.signed_urls import SignedUrls
 from remora_server.media.decoders import RENDERED
@@ -429,7 +432,7 @@ async def _serve(
             config.cors_origins,
             proxies,
         ),
-        doors=partial(_doors, config, rules, calls, authenticator, public_url),
+        doors=partial(_doors, config, rules, Projects(stores.metadata), calls, authenticator, public_url),
         tls=certificates.context if certificates else None,
     )
     grpc_port = await rpc.start(f"{_host(config)}:{config.grpc_port}")
@@ -516,6 +519,7 @@ async def _tell_health(rpc: RpcServer, health: Health) -> None:
 def _doors(
     config: Config,
     rules: Rules,
+    projects: Projects,
     calls: Calls,
     authenticator: Authenticator,
     public_url: str,
@@ -536,9 +540,21 @@ def _doors(
         shelf,
         uploading,
         public_url.rstrip("/"),
+        projects,
+        rules.arrivals,
+        rules.transfers,
     )
     pace = UploadPace(config.idle_timeout_seconds, config.min_rate)
-    return [Door(dialect, core, calls, authenticator, scopes_by_rpc(), pace) for dialect in (QUANTIFY, YANDEX)]
+    dialects = (
+        QUANTIFY,
+        YANDEX,
+        plane(
+            config.plane_max_bytes,
+            frozenset(config.plane_types),
+            Rate(config.plane_rate, rules.clock) if config.plane_rate else None,
+        ),
+    )
+    return [Door(dialect, core, calls, authenticator, scopes_by_rpc(), pace) for dialect in dialects]
 
 
 def _upkeep(config: Config, stores: Stores) -> Upkeep:

@@ -283,9 +283,6 @@ class Config:
 Unsupported = Mapping[str, tuple[Callable[[Any], bool], str]]
 NOT_YET: Unsupported = {
     "allowed_networks": (bool, "there are no webhooks"),
-    "plane_rate": (bool, "Plane is not imitated"),
-    "plane_max_bytes": (lambda size_bytes: size_bytes != 5 * 2**20, "Plane is not imitated"),
-    "plane_types": (bool, "Plane is not imitated"),
     "glue_tickets": (lambda kind: kind != "put", "Glue is not imitated"),
 }
 

@@ -30,9 +30,19 @@ class Arrivals:
         self._changes = changes
 
     def create_file(
-        self, caller: Caller, ticket_id: str, claimed: Checksums, size_bytes: int | None, attach_to: Subject | None
+        self,
+        caller: Caller,
+        ticket_id: str,
+        claimed: Checksums,
+        size_bytes: int | None,
+        attach_to: Subject | None,
+        *,
+        as_new_file: bool = False,
     ) -> Taken:
-        """Finish a ticket whose bytes are all there; repeating it returns the same file."""
+        """Finish a ticket whose bytes are all there; repeating it returns the same file.
+
+        `as_new_file` makes a file of its own of bytes that came over HTTP, also where the caller has the same already.
+        """
         fields.checksums(claimed, "checksums")
         joined = self._uploads.join(caller, ticket_id)
         if joined is not None:
@@ -51,11 +61,18 @@ class Arrivals:
             return opened.done or self._tickets.result(caller, opened.ticket)
         found = arrived
         return self._uploads.finish_once(
-            ticket_id, lambda: self._take(caller, opened.ticket, found, claimed, size_bytes)
+            ticket_id, lambda: self._take(caller, opened.ticket, found, claimed, size_bytes, as_new_file=as_new_file)
         )
 
     def _take(
-        self, caller: Caller, ticket: Ticket, arrived: Stored, claimed: Checksums, size_bytes: int | None
+        self,
+        caller: Caller,
+        ticket: Ticket,
+        arrived: Stored,
+        claimed: Checksums,
+        size_bytes: int | None,
+        *,
+        as_new_file: bool = False,
     ) -> Taken:
         try:
             content = self._proved(ticket, arrived, claimed, size_bytes)
@@ -69,7 +86,9 @@ class Arrivals:
                 raise
             return self._tickets.result(caller, done)
         seen = self._uploads.glance(content, content.beginning)
-        taken = self._changes.run(lambda: self._tickets.complete(caller, ticket, seen, arrived.location))
+        taken = self._changes.run(
+            lambda: self._tickets.complete(caller, ticket, seen, arrived.location, as_new_file=as_new_file)
+        )
         if not taken.blob_is_new:
             self._uploads.drop_unused(arrived.location)
         return taken

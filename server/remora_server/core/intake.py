@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from remora_server.core import dedup, errors, ids
-from remora_server.core.attachments import Attachments
+from remora_server.core.attachments import Attachments, Draft
 from remora_server.core.dedup import DedupMode
 from remora_server.core.file_types import content_type_of
 from remora_server.core.files import Files
@@ -13,6 +13,7 @@ from remora_server.core.model import (
     Blob,
     Caller,
     Checksums,
+    ExternalRef,
     File,
     FileSpec,
     Media,
@@ -81,7 +82,8 @@ class Intake:
                 raise errors.StoredContentCorruptError
             inspection = self._inspections.of(blob, existing.detected_content_type)
             file = self._files.add(caller, wanted, blob, inspection)
-        return Taken(file, UploadOutcome.ALREADY_EXISTS, self._attach(caller, file, attach_to, attachment_id))
+        attached = self._attach(caller, file, attach_to, attachment_id, spec.external_ref)
+        return Taken(file, UploadOutcome.ALREADY_EXISTS, attached)
 
     def take(
         self,
@@ -123,12 +125,17 @@ class Intake:
                 return self.reuse(caller, existing, spec, attach_to, attachment_id)
         inspection = self._inspections.of(blob, content.detected, content.media, is_new=is_new)
         file = self._files.add(caller, _typed(spec, content.detected), blob, inspection)
-        return Taken(file, UploadOutcome.STORED, self._attach(caller, file, attach_to, attachment_id), is_new)
+        attached = self._attach(caller, file, attach_to, attachment_id, spec.external_ref)
+        return Taken(file, UploadOutcome.STORED, attached, is_new)
 
-    def _attach(self, caller: Caller, file: File, attach_to: Subject | None, attachment_id: str) -> str:
+    def _attach(
+        self, caller: Caller, file: File, attach_to: Subject | None, attachment_id: str, external_ref: ExternalRef
+    ) -> str:
+        """Hang a file on what it was uploaded for, under the name that its uploader knows it by."""
         if attach_to is None:
             return ""
-        return self._attachments.attach_file(caller, attach_to, file, attachment_id=attachment_id)[0].id
+        draft = Draft(caller.workspace_id, attach_to, external_ref=external_ref)
+        return self._attachments.attach_file(caller, attach_to, file, draft, attachment_id)[0].id
 
 
 def _typed(spec: FileSpec, detected: str) -> FileSpec:

@@ -17,6 +17,7 @@ from remora_server.core.values import replace
 from remora_server.gateway.bodies import Body, Pace, answer
 from remora_server.gateway.endpoints import ORIGIN
 from remora_server.gateway.errors import HttpError, MethodNotAllowedError, RouteNotFoundError
+from remora_server.gateway.rates import RateExceededError
 from remora_server.gateway.route import Calls, Core, Dialect, Keys, Route, Visit, query_of
 
 log = logging.getLogger(__name__)
@@ -48,8 +49,9 @@ class Door:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         body = Body(scope, receive, self._pace)
+        counted: dict[str, str] = {}
         try:
-            response = await self._serve(scope, body)
+            response = await self._serve(scope, body, counted)
         except (RemoraError, HttpError) as refusal:
             response = self._reconsidered(scope, self._dialect.refusal(refusal))
         except ClientDisconnect:
@@ -60,14 +62,16 @@ class Door:
             response = self._reconsidered(scope, self._dialect.failure(number))
         finally:
             body.close()
+        response.headers.update(counted)
         await answer(response, body, scope, receive, send)
 
     def _reconsidered(self, scope: Scope, response: Response) -> Response:
         return self._dialect.reconsidered(scope["method"], scope["path"], response)
 
-    async def _serve(self, scope: Scope, body: Body) -> Response:
+    async def _serve(self, scope: Scope, body: Body, counted: dict[str, str]) -> Response:
         token = self._dialect.credential(body.headers)
         caller = self._keys.recent(token) or await self._keys.caller(token)
+        self._count(token, counted)
         path: str = scope["path"]
         if "\0" in path:
             raise RouteNotFoundError
@@ -80,6 +84,16 @@ class Door:
         return await route.handler(
             Visit(self._core, self._calls, caller, scope["method"], found, query, body.headers, body)
         )
+
+    def _count(self, token: str, counted: dict[str, str]) -> None:
+        """Count a request where a dialect limits them, and say in headers how many are left."""
+        if self._dialect.rate is None:
+            return
+        allowance = self._dialect.rate.take(token)
+        counted["X-RateLimit-Remaining"] = str(allowance.remaining)
+        counted["X-RateLimit-Reset"] = str(allowance.reset_seconds)
+        if not allowance.is_good:
+            raise RateExceededError
 
     def _route(self, path: str, method: str) -> tuple[Route, Mapping[str, str]]:
         for pattern, routes in self._routes.values():

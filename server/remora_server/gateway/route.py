@@ -13,6 +13,7 @@ from starlette.responses import Response
 
 from remora_server.core.activity import ActivityLog
 from remora_server.core.admission import Admission
+from remora_server.core.arrivals import Arrivals
 from remora_server.core.attachments import Attachments
 from remora_server.core.downloads import Downloads
 from remora_server.core.errors import RemoraError, invalid
@@ -20,6 +21,8 @@ from remora_server.core.files import Files
 from remora_server.core.issues import Issues
 from remora_server.core.links import Links
 from remora_server.core.model import Caller
+from remora_server.core.ports import DirectTransfers
+from remora_server.core.projects import Projects
 from remora_server.core.renditions import Renditions
 from remora_server.core.tickets import Tickets
 from remora_server.core.uploads import Uploads
@@ -27,6 +30,7 @@ from remora_server.gateway import calls
 from remora_server.gateway.bodies import Body
 from remora_server.gateway.downloads import Shelf
 from remora_server.gateway.errors import HttpError
+from remora_server.gateway.rates import Rate
 
 P = ParamSpec("P")
 Result = TypeVar("Result")
@@ -69,6 +73,9 @@ class Core:
     shelf: Shelf
     uploading: Admission
     public_url: str  # How the server is reached, without a slash at the end.
+    projects: Projects
+    arrivals: Arrivals
+    transfers: DirectTransfers
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +147,7 @@ class Dialect:
     ends_freely: bool = False  # whether a path may end with a slash or not
     # The last word on a refusal, by method and path of its request.
     reconsidered: Callable[[str, str, Response], Response] = _as_it_is
+    rate: Rate | None = None  # how many requests a key may make; None is no limit
 
 
 def query_of(query_string: bytes) -> Sequence[tuple[str, str]]:

@@ -1,0 +1,466 @@
+"""Plane: attachments in three steps, links, activities and work items of a project, under /api/v1."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from http import HTTPStatus
+from typing import Any, TypeVar
+
+from starlette.datastructures import Headers
+from starlette.responses import JSONResponse, RedirectResponse, Response
+
+from remora_server.core import errors
+from remora_server.core.errors import RemoraError
+from remora_server.core.links import LinkDraft
+from remora_server.core.model import (
+    NO_REF,
+    Activity,
+    Attachment,
+    Checksums,
+    ExternalRef,
+    FileSpec,
+    Link,
+    Page,
+    Subject,
+    Ticket,
+)
+from remora_server.core.ports import ActivityQuery, AttachmentQuery
+from remora_server.core.tickets import Request
+from remora_server.gateway import plane_objects as objects
+from remora_server.gateway.errors import STATUSES, HttpError, RouteNotFoundError
+from remora_server.gateway.plane_objects import Place
+from remora_server.gateway.rates import Rate, RateExceededError
+from remora_server.gateway.route import Dialect, Handler, Route, Visit
+from remora_server.gateway.windows import Listing, window
+
+SOURCE = "plane.md"
+WORKSPACE = "/api/v1/workspaces/<workspace>"
+NEW = f"{WORKSPACE}/projects/<project>/work-items/<issue>/"
+OLD = f"{WORKSPACE}/projects/<project>/issues/<issue>/"
+FORM = "HTTP_POST_FORM"
+UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE = 100, 1000
+CURSOR = re.compile(r"(\d{1,9}):(\d{1,9}):([01])", re.ASCII)
+# Every other event of an issue is none of Plane's.
+EVENTS = tuple(objects.EVENTS)
+Item = TypeVar("Item")
+
+
+class PlaneError(HttpError):
+    """A refusal in Plane's own words."""
+
+    def __init__(self, status: int, body: Mapping[str, Any]) -> None:
+        super().__init__(str(body))
+        self.status = status
+        self.body = body
+
+
+NO_KEY = {"detail": "Authentication credentials were not provided."}
+BAD_KEY = {"detail": "Given API token is not valid"}
+NOT_THERE = {"error": "The requested resource does not exist."}
+NO_ACTIVITY = {"message": "Activity not found.", "code": "NOT_FOUND"}
+BAD_REQUEST = {"error": "Invalid request.", "status": False}
+BAD_TYPE = {"error": "Invalid file type.", "status": False}
+NOT_UPLOADED = {"error": "The asset is not uploaded.", "status": False}
+BAD_URL = {"url": ["Invalid URL format."]}
+BAD_SCHEME = {"url": ["Invalid URL scheme."]}
+SAME_URL = {"error": "URL already exists for this Issue"}
+SAME_REFERENCE = "Issue with the same external id and external source already exists"
+BAD_PAGE_SIZE = {"detail": f"Invalid per_page value. Cannot exceed {MAX_PAGE_SIZE}."}
+BAD_CURSOR = {"detail": "Invalid cursor parameter."}
+RATE_EXCEEDED = {"error_code": 5900, "error_message": "RATE_LIMIT_EXCEEDED"}
+ERRORS: Mapping[type[Exception], tuple[int, Mapping[str, Any]]] = {
+    errors.TokenMissingError: (403, BAD_KEY),
+    errors.TokenExpiredError: (403, BAD_KEY),
+    errors.UrlNotAllowedError: (400, BAD_URL),
+    errors.LinkUrlExistsError: (400, SAME_URL),
+    RateExceededError: (429, RATE_EXCEEDED),
+}
+FAILED = "Something went wrong please try again later"
+
+
+def credential(headers: Headers) -> str:
+    """Return the key that comes as `X-Api-Key`, or as `Authorization: Bearer`."""
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    key = headers.get("x-api-key", "").strip() or (token.strip() if scheme.lower() == "bearer" else "")
+    if not key:
+        raise PlaneError(401, NO_KEY)
+    return key
+
+
+def refusal(problem: RemoraError | HttpError) -> Response:
+    """Write a refusal, each kind in the form that Plane has for it."""
+    if isinstance(problem, PlaneError):
+        return _told(problem.status, problem.body)
+    if type(problem) in ERRORS:
+        return _told(*ERRORS[type(problem)])
+    if isinstance(problem, errors.ValidationFailedError):
+        return _told(400, {one.field.rpartition(".")[2]: [one.description] for one in problem.violations})
+    status = problem.status if isinstance(problem, HttpError) else STATUSES[type(problem)][0]
+    if status == HTTPStatus.NOT_FOUND:
+        return _told(status, NOT_THERE)
+    return _told(status, {"detail" if status == HTTPStatus.METHOD_NOT_ALLOWED else "error": problem.message})
+
+
+def failure(number: str) -> Response:
+    """Write that the mistake is ours."""
+    return _told(500, {"error": f"{FAILED} ({number})"})
+
+
+def _told(status: int, body: Mapping[str, Any]) -> JSONResponse:
+    return JSONResponse(dict(body), status, headers={"Cache-Control": "no-store"})
+
+
+@dataclass(frozen=True, slots=True)
+class Uploads:
+    """What may be uploaded: more bytes than these are cut from what is declared, no types mean all."""
+
+    max_bytes: int
+    types: frozenset[str]
+
+
+async def create_attachment(uploads: Uploads, visit: Visit) -> Response:
+    """Begin an upload: the form to send the bytes by, and the attachment that will be."""
+    given = await visit.json()
+    place = await _place(visit)
+    name, size = _file_name(given.get("name")), given.get("size")
+    if not name or isinstance(size, bool) or not isinstance(size, int | float) or not 1 <= size < 2**63:
+        raise PlaneError(400, BAD_REQUEST)
+    kind = given.get("type")
+    if not isinstance(kind, str) or not kind or (uploads.types and kind not in uploads.types):
+        raise PlaneError(400, BAD_TYPE)
+    reference = ExternalRef(_maybe_text(given, "external_source"), _maybe_text(given, "external_id"))
+    await _require_new(visit, place, reference)
+    spec = FileSpec(name, min(int(size), uploads.max_bytes), kind, external_ref=reference)
+    wanted = Request(visit.caller.workspace_id, spec, FORM, Subject("issue", place.issue.id), skip_existing_check=True)
+    issued = await visit.calls.change(visit.core.tickets.issue, visit.caller, wanted)
+    ticket = issued.ticket
+    assert ticket is not None  # noqa: S101 - there was no looking for what is there already
+    form = await visit.calls.wait(visit.core.transfers.offer_upload, ticket)
+    attachment = objects.pending(place, ticket)
+    path = visit.path
+    return JSONResponse(
+        {
+            "upload_data": {
+                "url": form.url,
+                "fields": {name: value for name, value in form.form_data if value != "@file"},
+            },
+            "asset_id": attachment["id"],
+            "asset_url": f"/api/assets/v2/workspaces/{path['workspace']}/projects/{attachment['project']}"
+            f"/issues/{attachment['issue']}/attachments/{attachment['id']}/",
+            "attachment": attachment,
+        }
+    )
+
+
+async def complete_attachment(visit: Visit) -> Response:
+    """Make an attachment of bytes that were uploaded; repeating it changes nothing."""
+    place = await _place(visit)
+    if await visit.calls.read(_find_attachment, visit, place) is not None:
+        return Response(status_code=204)
+    ticket = await visit.calls.read(_pending, visit, place)
+    await _require_new(visit, place, ticket.spec.external_ref)
+    try:
+        await visit.calls.wait(
+            visit.core.arrivals.create_file, visit.caller, ticket.id, Checksums(), None, None, as_new_file=True
+        )
+    except (errors.UploadIncompleteError, errors.SizeMismatchError, errors.UploadTicketClosedError) as problem:
+        raise PlaneError(400, NOT_UPLOADED) from problem
+    return Response(status_code=204)
+
+
+async def list_attachments(visit: Visit) -> Response:
+    """List the files on a work item, newest first, all at once."""
+    place = await _place(visit)
+    return JSONResponse([objects.attachment(place, one) for one in await visit.calls.read(_all, visit, place)])
+
+
+async def get_attachment(visit: Visit) -> Response:
+    """Redirect to a signed URL of a file's bytes."""
+    place = await _place(visit)
+    found = await visit.calls.read(_find_attachment, visit, place)
+    if found is None:
+        await visit.calls.read(_pending, visit, place)
+        raise PlaneError(400, NOT_UPLOADED)
+    made = await visit.calls.wait(visit.core.downloads.offer, visit.caller, found.file_id)
+    return RedirectResponse(made.url, 302, headers={"Cache-Control": "no-store"})
+
+
+async def delete_attachment(visit: Visit) -> Response:
+    """Remove a file from a work item, or give up its upload."""
+    place = await _place(visit)
+    found = await visit.calls.read(_find_attachment, visit, place)
+    if found is not None:
+        await visit.calls.change(visit.core.attachments.delete, visit.caller, found.id)
+        return Response(status_code=204)
+    ticket = await visit.calls.read(_pending, visit, place)
+    await visit.calls.wait(visit.core.uploads.cancel, visit.caller, ticket.id)
+    return Response(status_code=204)
+
+
+async def list_links(visit: Visit) -> Response:
+    """List the links of a work item, newest first."""
+    place = await _place(visit)
+
+    def listing(size: int, token: str) -> Page[Link]:
+        return visit.core.links.list(
+            visit.caller,
+            visit.caller.workspace_id,
+            _subject(place),
+            page_size=size,
+            page_token=token,
+            include_total_size=True,
+        )
+
+    is_ascending = visit.asked("order_by") == "created_at"
+    return await _enveloped(visit, listing, partial(objects.link, place), backwards=is_ascending)
+
+
+async def create_link(visit: Visit) -> Response:
+    """Add a link; a second one with the same URL is refused."""
+    given = await visit.json()
+    place = await _place(visit)
+    draft = LinkDraft(visit.caller.workspace_id, _subject(place), _url(given), _maybe_text(given, "title"))
+    link, created = await visit.calls.change(visit.core.links.create, visit.caller, draft)
+    if not created:
+        raise PlaneError(400, SAME_URL)
+    return JSONResponse(objects.link(place, link), 201)
+
+
+async def get_link(visit: Visit) -> Response:
+    """Return a link."""
+    place = await _place(visit)
+    return JSONResponse(objects.link(place, await visit.calls.read(_link, visit, place)))
+
+
+async def update_link(visit: Visit) -> Response:
+    """Change a link's URL or title."""
+    given = await visit.json()
+    place = await _place(visit)
+    link = await visit.calls.read(_link, visit, place)
+    mask = [name for name in ("url", "title") if name in given]
+    url = _url(given) if "url" in given else ""
+    draft = LinkDraft(visit.caller.workspace_id, link.subject, url, _maybe_text(given, "title"))
+    if mask:
+        link = await visit.calls.change(visit.core.links.update, visit.caller, link.id, draft, mask)
+    return JSONResponse(objects.link(place, link))
+
+
+async def delete_link(visit: Visit) -> Response:
+    """Remove a link."""
+    place = await _place(visit)
+    link = await visit.calls.read(_link, visit, place)
+    await visit.calls.change(visit.core.links.delete, visit.caller, link.id)
+    return Response(status_code=204)
+
+
+async def list_activities(visit: Visit) -> Response:
+    """List what happened to a work item, oldest first."""
+    place = await _place(visit)
+    is_newest_first = visit.asked("order_by") == "-created_at"
+    query = ActivityQuery(visit.caller.workspace_id, types=EVENTS, newest_first=is_newest_first)
+
+    def listing(size: int, token: str) -> Page[Activity]:
+        return visit.core.log.list(
+            visit.caller, query, _subject(place), page_size=size, page_token=token, include_total_size=True
+        )
+
+    return await _enveloped(visit, listing, partial(objects.activity, place))
+
+
+async def get_activity(visit: Visit) -> Response:
+    """Return one thing that happened to a work item."""
+    place = await _place(visit)
+    try:
+        found = await visit.calls.read(visit.core.log.get, visit.caller, _uuid(visit, "activity"))
+    except errors.NotFoundError as problem:
+        raise PlaneError(404, NO_ACTIVITY) from problem
+    if found.type not in EVENTS or found.subject is None or found.subject.id != place.issue.id:
+        raise PlaneError(404, NO_ACTIVITY)
+    return JSONResponse(objects.activity(place, found))
+
+
+async def get_work_item(visit: Visit) -> Response:
+    """Return a work item by its id."""
+    return JSONResponse(objects.work_item(await _place(visit)))
+
+
+async def get_work_item_by_key(visit: Visit) -> Response:
+    """Return a work item by its key, the project's and a number."""
+
+    def find() -> Place:
+        issue = visit.core.issues.get(visit.caller, visit.path["workspace"], key=visit.path["key"])
+        return Place(visit.core.projects.of_issue(visit.caller, issue), issue)
+
+    _require_workspace(visit)
+    return JSONResponse(objects.work_item(await visit.calls.read(find)))
+
+
+def routes(uploads: Uploads) -> tuple[Route, ...]:
+    """Return all there is, each of it under the two names that Plane has had for it."""
+    made: list[Route] = []
+    create = partial(create_attachment, uploads)
+    for item, attachments in ((NEW, "attachments/"), (OLD, "issue-attachments/")):
+        files, links, log = item + attachments, f"{item}links/", f"{item}activities/"
+        parts: tuple[tuple[str, str, str, Handler], ...] = (
+            ("POST", files, "UploadTicketService.CreateUploadTicket", create),
+            ("GET", files, "AttachmentService.ListAttachments", list_attachments),
+            ("PATCH", f"{files}<attachment>/", "FileService.CreateFile", complete_attachment),
+            ("GET", f"{files}<attachment>/", "FileService.GetFileDownloadUrl", get_attachment),
+            ("DELETE", f"{files}<attachment>/", "AttachmentService.DeleteAttachment", delete_attachment),
+            ("GET", links, "LinkService.ListLinks", list_links),
+            ("POST", links, "LinkService.CreateLink", create_link),
+            ("GET", f"{links}<link>/", "LinkService.GetLink", get_link),
+            ("PATCH", f"{links}<link>/", "LinkService.UpdateLink", update_link),
+            ("DELETE", f"{links}<link>/", "LinkService.DeleteLink", delete_link),
+            ("GET", log, "ActivityService.ListActivities", list_activities),
+            ("GET", f"{log}<activity>/", "ActivityService.GetActivity", get_activity),
+            ("GET", item, "IssueService.GetIssue", get_work_item),
+        )
+        made += [Route(method, path, rpc, handler, SOURCE) for method, path, rpc, handler in parts]
+    for name in ("work-items", "issues"):
+        path = f"{WORKSPACE}/{name}/<key>/"
+        made.append(Route("GET", path, "IssueService.GetIssue", get_work_item_by_key, SOURCE))
+    return tuple(made)
+
+
+def plane(max_bytes: int, types: frozenset[str], rate: Rate | None) -> Dialect:
+    """Return the dialect with the settings that it has."""
+    served = routes(Uploads(max_bytes, types))
+    return Dialect("plane", ("/api/v1/",), served, credential, refusal, failure, rate=rate)
+
+
+async def _place(visit: Visit) -> Place:
+    """Return the work item of the path, with the project that it has to be in."""
+    project_id, issue_id = _uuid(visit, "project"), _uuid(visit, "issue")
+    _require_workspace(visit)
+
+    def find() -> Place:
+        project = visit.core.projects.get(visit.caller, project_id)
+        return Place(project, visit.core.projects.issue(visit.caller, project, issue_id))
+
+    return await visit.calls.read(find)
+
+
+def _require_workspace(visit: Visit) -> None:
+    if visit.path["workspace"] != visit.caller.workspace_slug:
+        raise errors.NotFoundError("workspace", f"workspaces/{visit.path['workspace']}")
+
+
+def _uuid(visit: Visit, name: str) -> str:
+    text = visit.path[name]
+    if not UUID.fullmatch(text):
+        raise RouteNotFoundError
+    return text
+
+
+def _subject(place: Place) -> Subject:
+    return Subject("issue", place.issue.id)
+
+
+def _find_attachment(visit: Visit, place: Place) -> Attachment | None:
+    """Return the file on a work item; None if there is none under this id, or not yet."""
+    try:
+        found = visit.core.attachments.get(visit.caller, _uuid(visit, "attachment"))
+    except errors.NotFoundError:
+        return None
+    if found.delete_time is not None or found.file is None or found.subject.id != place.issue.id:
+        raise errors.NotFoundError("attachment", f"attachments/{found.id}")
+    return found
+
+
+def _pending(visit: Visit, place: Place) -> Ticket:
+    """Return the open ticket whose upload will make the attachment of the path."""
+    ticket = visit.core.tickets.get(visit.caller, _uuid(visit, "attachment"))
+    if not ticket.state.is_open or ticket.attach_to is None or ticket.attach_to.id != place.issue.id:
+        raise errors.NotFoundError("attachment", f"attachments/{ticket.id}")
+    return ticket
+
+
+def _all(visit: Visit, place: Place, reference: ExternalRef = NO_REF) -> list[Attachment]:
+    """Return all files on a work item, or those of one external reference."""
+    query = AttachmentQuery(visit.caller.workspace_id, kinds=("FILE",), external_ref=reference, show_archived=True)
+    found: list[Attachment] = []
+    token = ""
+    while True:
+        page = visit.core.attachments.list(
+            visit.caller, query, _subject(place), page_size=MAX_PAGE_SIZE, page_token=token
+        )
+        found += page.items
+        token = page.next_page_token
+        if not token:
+            return found
+
+
+async def _require_new(visit: Visit, place: Place, reference: ExternalRef) -> None:
+    """Refuse a second attachment with the same external reference on one work item."""
+    if not (reference.source and reference.id):
+        return
+    for one in await visit.calls.read(_all, visit, place, reference):
+        raise PlaneError(409, {"error": SAME_REFERENCE, "id": objects.uuid(one.id)})
+
+
+def _link(visit: Visit, place: Place) -> Link:
+    link = visit.core.links.get(visit.caller, _uuid(visit, "link"))
+    if link.subject.id != place.issue.id:
+        raise errors.NotFoundError("link", f"links/{link.id}")
+    return link
+
+
+async def _enveloped(
+    visit: Visit, listing: Listing[Item], render: Callable[[Item], dict[str, Any]], *, backwards: bool = False
+) -> Response:
+    """Answer with the page that is asked for, between the cursors of its neighbours."""
+    asked = visit.asked("per_page", str(DEFAULT_PAGE_SIZE))
+    if not re.fullmatch(r"\d{1,9}", asked, re.ASCII) or not 1 <= int(asked) <= MAX_PAGE_SIZE:
+        raise PlaneError(400, BAD_PAGE_SIZE)
+    size = int(asked)
+    cursor = CURSOR.fullmatch(visit.asked("cursor", f"{size}:0:0"))
+    if cursor is None:
+        raise PlaneError(400, BAD_CURSOR)
+    number = int(cursor[2])
+    items, total = await visit.calls.read(window, listing, number * int(cursor[1]), size, backwards=backwards)
+    return JSONResponse(
+        {
+            "grouped_by": None,
+            "sub_grouped_by": None,
+            "total_count": total,
+            "next_cursor": f"{size}:{number + 1}:0",
+            "prev_cursor": f"{size}:{number - 1}:1",
+            "next_page_results": number * int(cursor[1]) + size < total,
+            "prev_page_results": number > 0,
+            "count": len(items),
+            "total_pages": -(-total // size),
+            "total_results": total,
+            "extra_stats": None,
+            "results": [render(one) for one in items],
+        }
+    )
+
+
+def _file_name(given: object) -> str:
+    """Return the last part of what may be a path, without what makes a name dangerous."""
+    if not isinstance(given, str):
+        return ""
+    name = posixpath.basename(given.replace("\0", "").replace("\\", "/"))
+    return name.replace("..", "").strip().lstrip(".")
+
+
+def _maybe_text(given: Mapping[str, Any], name: str) -> str:
+    value = given.get(name)
+    if value is not None and not isinstance(value, str):
+        raise errors.invalid(name, "Not a valid string.")
+    return value or ""
+
+
+def _url(given: Mapping[str, Any]) -> str:
+    value = _maybe_text(given, "url")
+    if not value:
+        raise errors.invalid("url", "This field is required.")
+    if re.match(r"(?!https?:)[a-z][a-z0-9+.-]*://", value, re.IGNORECASE):
+        raise PlaneError(400, BAD_SCHEME)
+    return value
