@@ -53,6 +53,7 @@ from remora_server.core.renditions import Renditions
 from remora_server.core.repeats import Repeats
 from remora_server.core.subjects import Subjects
 from remora_server.core.sweep import Sweep
+from remora_server.core.temporary import Temporary
 from remora_server.core.tenants import Tenants
 from remora_server.core.threads import Threads
 from remora_server.core.tickets import MAX_AGE, Tickets
@@ -537,6 +538,7 @@ def _doors(
         rules.renditions,
         rules.tickets,
         rules.uploads,
+        Temporary(rules.files, rules.attachments, rules.clock),
         shelf,
         uploading,
         public_url.rstrip("/"),

@@ -76,18 +76,20 @@ class ActivityLog:
         page_size: int = 0,
         page_token: str = "",
         include_total_size: bool = False,
+        behind: str = "",
     ) -> Page[Activity]:
-        """Return a page of the log, newest first unless the query says otherwise."""
+        """Return a page of the log, newest first unless the query says otherwise; `behind` names where to begin."""
         workspace_id = access.enter(caller, wanted.workspace_id)
         fields.filters(actor_ids=wanted.actor_ids, types=wanted.types)
         query = self._for_reader(caller, replace(wanted, workspace_id=workspace_id))
         if subject is not None:
             query = replace(query, subjects=(self._resolved(caller, subject),))
+        start = (self.get(caller, behind).seq,) if behind else None
         page = self._pages.page(
             ("activities", caller.principal_id, query),
             page_size,
             page_token,
-            lambda after, limit: self._store.list_activities(query, after, limit),
+            lambda after, limit: self._store.list_activities(query, after or start, limit),
             lambda last: (last.seq,),
         )
         return replace(page, total_size=self._store.count_activities(query)) if include_total_size else page

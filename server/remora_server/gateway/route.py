@@ -24,6 +24,7 @@ from remora_server.core.model import Caller
 from remora_server.core.ports import DirectTransfers
 from remora_server.core.projects import Projects
 from remora_server.core.renditions import Renditions
+from remora_server.core.temporary import Temporary
 from remora_server.core.tickets import Tickets
 from remora_server.core.uploads import Uploads
 from remora_server.gateway import calls
@@ -70,6 +71,7 @@ class Core:
     renditions: Renditions
     tickets: Tickets
     uploads: Uploads
+    temporary: Temporary
     shelf: Shelf
     uploading: Admission
     public_url: str  # How the server is reached, without a slash at the end.
