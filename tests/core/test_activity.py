@@ -168,3 +168,21 @@ class TestWatching:
         with pytest.raises(CursorCompactedError) as refused:
             world.log.watch_from(world.jo, "acme", old)
         assert world.log.watch_from(world.jo, "acme", refused.value.metadata["earliest_cursor"]) == 1
+
+
+def test_from_behind_an_entry(world: World) -> None:
+    """A listing may begin behind an entry that its reader may see, and goes on by its tokens."""
+    for _ in range(4):
+        tell(world)
+    hidden = tell(world, visible_to=world.kim.principal_id)
+    every = world.told()
+    query = ActivityQuery(world.jo.workspace_id, newest_first=False)
+    page = world.log.list(world.jo, query, None, page_size=2, behind=every[0].id)
+    assert list(page.items) == every[1:3]
+    rest = world.log.list(world.jo, query, None, page_size=2, page_token=page.next_page_token, behind=every[0].id)
+    assert list(rest.items) == every[3:4]
+    newest_first = world.log.list(world.jo, ActivityQuery(world.jo.workspace_id), None, behind=every[2].id)
+    assert list(newest_first.items) == every[1::-1]
+    (unseen,) = [one.id for one in every if one.resource_id == hidden]
+    with pytest.raises(NotFoundError):
+        world.log.list(world.jo, query, None, behind=unseen)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from remora_server.core import errors
+from remora_server.core import errors, ids
 from remora_server.core.hashing import measure
 from remora_server.core.intake import Content, Taken, require_match, require_size
 from remora_server.core.model import Caller, Checksums, ExternalRef, FileSpec, Media, Subject, UploadOutcome
@@ -105,3 +105,25 @@ def test_comparing() -> None:
     with pytest.raises(errors.SizeMismatchError):
         require_size(5, 6)
     assert Content(sums, 7, "text/plain") == measure(DATA)
+
+
+def test_a_file_of_its_own(world: World) -> None:
+    """Where each upload is a thing of its own, equal ones are files and attachments of their own, on one blob."""
+    subject = world.do(world.subjects.resolve, world.jo, issue(), register=True)
+    first, second = (
+        world.do(
+            world.intake.take,
+            world.jo,
+            FileSpec("a.txt"),
+            CONTENT,
+            inline=DATA,
+            attach_to=subject,
+            attachment_id=ids.new_id(ids.ATTACHMENT),
+            as_new_file=True,
+        )
+        for _ in range(2)
+    )
+    assert (first.outcome, second.outcome) == (UploadOutcome.STORED, UploadOutcome.STORED)
+    assert (first.blob_is_new, second.blob_is_new) == (True, False)
+    assert (first.file.id != second.file.id, first.file.blob_id) == (True, second.file.blob_id)
+    assert first.attachment_id != second.attachment_id
