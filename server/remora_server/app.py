@@ -57,6 +57,7 @@ from remora_server.core.temporary import Temporary
 from remora_server.core.tenants import Tenants
 from remora_server.core.threads import Threads
 from remora_server.core.tickets import MAX_AGE, Tickets
+from remora_server.core.tokens import Tokens
 from remora_server.core.uploads import Uploads
 from remora_server.gateway.app import Bounds, Gateway, bind, cannot_listen
 from remora_server.gateway.app import Rules as GatewayRules
@@ -391,7 +392,12 @@ async def _serve(
     urls = SignedUrls(public_url, signing_key(config, stores), stores.clock)
     rules = _rules(config, stores, pools, urls, decoding)
     tenants = tenants_of(stores)
-    authenticator = Authenticator(tenants, lambda key_hash: calls.read(stores.metadata.key_by_hash, key_hash))
+    authenticator = Authenticator(
+        tenants,
+        Tokens(signing_key(config, stores), stores.clock),
+        lambda key_hash: calls.read(stores.metadata.key_by_hash, key_hash),
+        lambda key_id: calls.read(stores.metadata.key_by_id, key_id),
+    )
     rpc = RpcServer(
         rules,
         calls,
@@ -433,6 +439,7 @@ async def _serve(
             config.cors_origins,
             proxies,
         ),
+        grants=authenticator,
         doors=partial(_doors, config, rules, Projects(stores.metadata), calls, authenticator, public_url),
         tls=certificates.context if certificates else None,
     )

@@ -212,6 +212,10 @@ class MetadataStore(Protocol):
         """Find a credential by the SHA-256 of its text, revoked and expired ones too."""
         ...
 
+    def key_by_id(self, key_id: str) -> Key | None:
+        """Find a credential by its id, revoked and expired ones too."""
+        ...
+
     def list_keys(self, workspace_id: str) -> Sequence[Key]:
         """Return the workspace's keys, oldest first."""
         ...

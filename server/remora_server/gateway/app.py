@@ -29,6 +29,7 @@ from remora_server.gateway.doors import Door, Elsewhere
 from remora_server.gateway.downloads import Shelf, get
 from remora_server.gateway.endpoints import Endpoint, Prefixed, Proxied, nowhere
 from remora_server.gateway.health import Health
+from remora_server.gateway.oauth import Grants, token
 from remora_server.gateway.protocol import bounded
 from remora_server.gateway.sessions import session
 from remora_server.gateway.signed_urls import DOWNLOADS, FORM, SESSION, UPLOADS, SignedUrls
@@ -87,6 +88,7 @@ class Gateway:
         bounds: Bounds,
         *,
         doors: Callable[[Shelf, Admission], Sequence[Door]] = _no_doors,
+        grants: Grants | None = None,
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self._health = health
@@ -109,6 +111,7 @@ class Gateway:
                 Route(f"{UPLOADS}/{{ticket}}/{FORM}", endpoint(partial(post, receipt))),
                 Route(f"{UPLOADS}/{{ticket}}/{SESSION}", endpoint(partial(session, receipt))),
                 Route(f"{DOWNLOADS}/{{file}}", endpoint(partial(get, shelf))),
+                *([] if grants is None else [Route("/oauth/token", endpoint(partial(token, grants)))]),
             ],
             redirect_slashes=False,
             default=Elsewhere(doors(shelf, uploading), endpoint(nowhere)),

@@ -50,6 +50,11 @@ def _key_by_hash(key_hash: Slot) -> Query:
     return _keys().where(Keys.key_hash == key_hash)
 
 
+@kept
+def _key_by_id(key_id: Slot) -> Query:
+    return _keys().where(Keys.id == key_id)
+
+
 def _keys() -> peewee.ModelSelect[Keys]:
     return (
         Keys.select(*KEY, Workspaces.slug, Users.kind, Users.display_name, Users.icon_url)
@@ -101,6 +106,11 @@ class Tenants(Rows):
     def key_by_hash(self, key_hash: bytes) -> Key | None:
         """Find a credential by the SHA-256 of its text, revoked and expired ones too."""
         row = self._db.row(_key_by_hash, key_hash)
+        return None if row is None else _key(row)
+
+    def key_by_id(self, key_id: str) -> Key | None:
+        """Find a credential by its id, revoked and expired ones too."""
+        row = self._db.row(_key_by_id, key_id)
         return None if row is None else _key(row)
 
     def list_keys(self, workspace_id: str) -> Sequence[Key]:
