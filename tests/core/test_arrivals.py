@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
+from remora_server.core import ids
 from remora_server.core.check import Check
 from remora_server.core.errors import (
     ContentChecksumMismatchError,
@@ -20,7 +21,7 @@ from remora_server.core.errors import (
     UploadTicketExpiredError,
 )
 from remora_server.core.intake import Taken
-from remora_server.core.model import Caller, Checksums, File, FileSpec, Ticket, TicketState, UploadOutcome
+from remora_server.core.model import Caller, Checksums, ExternalRef, File, FileSpec, Ticket, TicketState, UploadOutcome
 from remora_server.core.tickets import Request
 from tests.core.world import DAY, World, issue
 
@@ -87,6 +88,28 @@ def test_the_order_of_steps(world: World, come: Callable[[World, Ticket], None])
     assert taken.file.checksums.sha256 == hashlib.sha256(DATA).digest()
     assert world.store.blob(taken.file.blob_id)
     assert state(world, ticket) is TicketState.COMPLETED
+
+
+def test_a_thing_of_its_own(world: World) -> None:
+    """If wanted, the same bytes make a second file and attachment, kept once; each has its own outside name."""
+
+    def attached(number: str, *, as_new_file: bool) -> Taken:
+        spec = FileSpec("a.txt", external_ref=ExternalRef("jira", number))
+        request = Request("acme", spec, "HTTP_PUT", issue("ENG-1"), skip_existing_check=True)
+        ticket = world.do(world.tickets.issue, world.jo, request).ticket
+        assert ticket is not None
+        send(world, ticket)
+        taken = world.arrivals.create_file(world.jo, ticket.id, NOTHING, None, None, as_new_file=as_new_file)
+        if as_new_file:
+            assert taken.attachment_id == ids.respelled(ids.ATTACHMENT, ticket.id)
+        return taken
+
+    first, second = attached("1", as_new_file=True), attached("2", as_new_file=True)
+    assert first.file.id != second.file.id
+    assert first.file.blob_id == second.file.blob_id
+    refs = [world.attachments.get(world.jo, one.attachment_id).external_ref.id for one in (first, second)]
+    assert refs == ["1", "2"]
+    assert attached("3", as_new_file=False).attachment_id in {first.attachment_id, second.attachment_id}
 
 
 def test_single_use(world: World) -> None:

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import uuid4
 
 import httpx
 import pytest
+from plane import PlaneClient
+from plane.errors.errors import HttpError
+from plane.models.work_items import (
+    CreateWorkItemLink,
+    UpdateWorkItemAttachment,
+    UpdateWorkItemLink,
+    WorkItemAttachmentUploadRequest,
+)
 
 from remora.v1 import issue_pb2, issue_service_pb2
 from remora_server import dev
 from remora_server.core import ids
+from remora_server.gateway.dialects.plane import Uploads, routes
 from tests.gateway.exchanging import Replay, exchanges_of
 from tests.running import Api, RunningServer
 
@@ -136,3 +147,228 @@ def test_the_three_steps(desk: Desk) -> None:
     for method in ("GET", "PATCH"):
         assert (desk.call(method, path).status_code, desk.call(method, path).json()) == (404, NOT_THERE)
     assert [found["id"] for found in desk.call("GET", desk.files).json()] == [later]
+
+
+def test_the_real_client(one: Desk) -> None:
+    """`plane-sdk`, as it comes, uploads, lists, downloads and deletes; and reads links, activities and work items."""
+    at: dict[str, Any] = {"workspace_slug": "demo", "project_id": one.project, "work_item_id": one.issue}
+    client: Any = PlaneClient(base_url=one.server.ready["http"], api_key=one.key)
+    items = client.work_items
+    data = uuid4().bytes * 64
+    made = items.attachments.upload_from_bytes(**at, file_bytes=data, name="a.png", content_type="image/png")
+    (listed,) = items.attachments.list(**at)
+    assert (listed.id, listed.asset, listed.size, listed.is_uploaded) == (made.id, made.asset, len(data), True)
+    assert httpx.get(items.attachments.get_download_url(**at, attachment_id=made.id)).content == data
+    items.attachments.delete(**at, attachment_id=made.id)
+    assert items.attachments.list(**at) == []
+    with pytest.raises(HttpError) as refusal:
+        items.attachments.get_download_url(**at, attachment_id=made.id)
+    assert refusal.value.status_code == 404
+    link = items.links.create(**at, data=CreateWorkItemLink(url="https://example.com/a", title="A"))
+    assert items.links.retrieve(**at, link_id=link.id) == link
+    changed = items.links.update(**at, link_id=link.id, data=UpdateWorkItemLink(url="https://example.com/b", title="B"))
+    assert (changed.url, changed.title) == ("https://example.com/b", "B")
+    assert items.links.list(**at).results == [changed]
+    with pytest.raises(HttpError) as refusal:
+        items.links.create(**at, data=CreateWorkItemLink(url="https://example.com/b"))
+    assert refusal.value.status_code == 400
+    items.links.delete(**at, link_id=link.id)
+    assert items.links.list(**at).total_count == 0
+    told = items.activities.list(**at)
+    assert [(row.verb, row.field) for row in told.results][1:] == [
+        ("created", "attachment"), ("deleted", "attachment"),
+        ("created", "link"), ("updated", "link"), ("deleted", "link"),
+    ]  # fmt: skip
+    assert items.activities.retrieve(**at, activity_id=told.results[-1].id) == told.results[-1]
+    for found in (
+        items.retrieve(**at),
+        items.retrieve_by_identifier("demo", "DEMO", int(one.issue_key.rpartition("-")[2])),
+    ):
+        assert (found.id, found.name, found.project) == (one.issue, "Ship it", one.project)
+        assert f"DEMO-{found.sequence_id}" == one.issue_key
+    with_token: Any = PlaneClient(base_url=one.server.ready["http"], access_token=one.key)
+    assert with_token.work_items.attachments.list(**at) == []
+
+
+def test_what_the_client_can_not_do(one: Desk) -> None:
+    """Three calls of `plane-sdk` fail as they do at Plane: they read bodies that no answer has."""
+    at: dict[str, Any] = {"workspace_slug": "demo", "project_id": one.project, "work_item_id": one.issue}
+    attachments = PlaneClient(base_url=one.server.ready["http"], api_key=one.key).work_items.attachments
+    id_ = one.upload(b"x" * 20)
+    nothing: dict[str, Any] = {"external_id": None, "external_source": None}
+    wanted = WorkItemAttachmentUploadRequest(name="a.png", type="image/png", size=1, **nothing)
+    with pytest.raises(ValueError, match="validation error"):
+        attachments.create(**at, data=wanted)
+    with pytest.raises(ValueError, match="validation error"):
+        attachments.retrieve(**at, attachment_id=id_)
+    with pytest.raises(ValueError, match="validation error"):
+        attachments.update(**at, attachment_id=id_, data=UpdateWorkItemAttachment(is_uploaded=True))
+
+
+def test_names_and_numbers(one: Desk) -> None:
+    """A name loses what is dangerous in it; what is no name, size or type is refused, and nothing begins."""
+    given = {"C:\\a\\..secret.png": "secret.png", "../../etc/x.png": "x.png", "a\0b.png": "ab.png"}
+    for name, kept in given.items():
+        assert one.begin(b"x", name)["attachment"]["attributes"]["name"] == kept
+    good = {"name": "a.png", "type": "image/png", "size": 3}
+    bad_request = {"error": "Invalid request.", "status": False}
+    bad_type = {"error": "Invalid file type.", "status": False}
+    for bad, words in (
+        ({"name": ""}, bad_request), ({"name": "../"}, bad_request), ({"name": 1}, bad_request),
+        ({"size": 0}, bad_request), ({"size": -1}, bad_request), ({"size": "3"}, bad_request),
+        ({"size": True}, bad_request), ({"size": 1e30}, bad_request), ({"size": None}, bad_request),
+        ({"type": ""}, bad_type), ({"type": 1}, bad_type), ({"type": None}, bad_type),
+    ):  # fmt: skip
+        reply = one.call("POST", one.files, json={**good, **bad})
+        assert (reply.status_code, reply.json()) == (400, words), bad
+    for bad in ({"external_id": 1}, {"type": "no type"}, {"name": "a" * 300}):
+        assert one.call("POST", one.files, json={**good, **bad}).status_code == 400, bad
+    for body in (b"", b"[]", b"{", b"[" * 100_000):
+        reply = one.call("POST", one.files, content=body)
+        assert (reply.status_code, list(reply.json())) == (400, ["detail"])
+    assert one.begin(b"xyz", size=3.0)["attachment"]["size"] == 3.0
+
+
+def test_external_ids(one: Desk) -> None:
+    """An external id of one source is there once on a work item: a second upload is told of the first."""
+    reference = {"external_id": "7", "external_source": "jira"}
+    late = one.begin(b"late", **reference)
+    first = one.upload(b"first", **reference)
+    (listed,) = one.call("GET", one.files).json()
+    assert {name: listed[name] for name in reference} == reference
+    conflict = {"error": "Issue with the same external id and external source already exists", "id": first}
+    asked = {"name": "a", "type": "image/png", "size": 1, **reference}
+    reply = one.call("POST", one.files, json=asked)
+    assert (reply.status_code, reply.json()) == (409, conflict)
+    one.send(late, b"late")
+    assert (one.confirm(late["asset_id"]).status_code, one.confirm(first).status_code) == (409, 204)
+    one.upload(b"other", external_id="8", external_source="jira")
+    one.upload(b"half", external_id="7")
+    one.call("DELETE", f"{one.files}{first}/")
+    assert one.call("POST", one.files, json=asked).status_code == 200
+
+
+def test_deleting_what_was_not_uploaded(one: Desk) -> None:
+    """An upload that is given up takes no bytes any more, and is gone."""
+    made = one.begin(b"x")
+    path = f"{one.files}{made['asset_id']}/"
+    assert one.call("DELETE", path).status_code == 204
+    for method in ("DELETE", "GET", "PATCH"):
+        assert one.call(method, path).status_code == 404, method
+
+
+def test_settings(start_server: Callable[..., RunningServer]) -> None:
+    """Declared sizes are clamped, other types refused, and requests counted for each key, once that is set."""
+    types = "image/png,text/plain"
+    server = start_server(REMORA_PLANE_MAX_BYTES="100", REMORA_PLANE_TYPES=types, REMORA_PLANE_RATE="6")
+    desk = desk_at(server, "50")
+    made = desk.begin(b"x" * 101)
+    assert (made["attachment"]["size"], made["attachment"]["attributes"]["size"]) == (100.0, 100)
+    assert 400 <= desk.send(made, b"x" * 101).status_code < 500
+    assert (desk.confirm(made["asset_id"]).status_code, desk.confirm(made["asset_id"]).json()) == (400, NOT_UPLOADED)
+    reply = desk.call("POST", desk.files, json={"name": "a.gif", "type": "image/gif", "size": 1})
+    assert (reply.status_code, reply.json()) == (400, {"error": "Invalid file type.", "status": False})
+    assert reply.headers["X-RateLimit-Remaining"] == "2"
+    reply = desk.call("GET", "/api/v1/nothing/")
+    assert (reply.status_code, reply.headers["X-RateLimit-Remaining"]) == (404, "1")
+    assert desk.call("GET", desk.files).status_code == 200
+    reply = desk.call("GET", desk.files)
+    assert (reply.status_code, reply.json()) == (429, {"error_code": 5900, "error_message": "RATE_LIMIT_EXCEEDED"})
+    assert reply.headers["X-RateLimit-Remaining"] == "0"
+    assert 0 <= int(reply.headers["X-RateLimit-Reset"]) - time.time() <= 61
+    other = replace(desk, key=server.new_key("other"))
+    assert other.call("GET", desk.files).status_code == 200
+
+
+def test_pages(one: Desk) -> None:
+    """Pages follow their cursors to the end and back, in either order."""
+    for number in range(5):
+        one.call("POST", f"{one.base}/links/", json={"url": f"https://example.com/{number}"})
+    for order, expected in (("-created_at", "43210"), ("created_at", "01234")):
+        seen, cursor = "", "2:0:0"
+        for page in range(3):
+            asked = {"per_page": "2", "cursor": cursor, "order_by": order}
+            told = one.call("GET", f"{one.base}/links/", params=asked).json()
+            assert (told["total_count"], told["total_pages"], told["count"]) == (5, 3, 1 if page == 2 else 2)
+            assert (told["next_page_results"], told["prev_page_results"]) == (page < 2, page > 0)
+            assert told["prev_cursor"] == f"2:{page - 1}:1"
+            seen += "".join(link["url"][-1] for link in told["results"])
+            cursor = told["next_cursor"]
+        assert seen == expected
+        assert one.call("GET", f"{one.base}/links/", params={**asked, "cursor": cursor}).json()["results"] == []
+        back = one.call("GET", f"{one.base}/links/", params={"cursor": told["prev_cursor"], "order_by": order}).json()
+        assert "".join(link["url"][-1] for link in back["results"]) == expected[2:4]
+    told = one.call("GET", f"{one.base}/activities/", params={"order_by": "-created_at", "per_page": 1}).json()
+    assert (told["results"][0]["new_value"], told["total_count"]) == ("https://example.com/4", 6)
+    for bad in ("per_page=0", "per_page=x", "per_page=1001", "per_page=", "cursor=2:-1:1", "cursor=2:0", "cursor="):
+        for what in ("links", "activities"):
+            reply = one.call("GET", f"{one.base}/{what}/?{bad}")
+            assert (reply.status_code, list(reply.json())) == (400, ["detail"]), bad
+
+
+def test_links(desk: Desk) -> None:
+    """A link has another's URL neither at first nor later; a title may be emptied."""
+    base = f"{desk.base}/links/"
+    first = desk.call("POST", base, json={"url": "https://example.com/1", "title": "one"}).json()
+    second = desk.call("POST", base, json={"url": "https://example.com/2"}).json()
+    reply = desk.call("PATCH", f"{base}{second['id']}/", json={"url": "https://example.com/1"})
+    assert (reply.status_code, reply.json()) == (400, {"error": "URL already exists for this Issue"})
+    assert desk.call("PATCH", f"{base}{first['id']}/", json={"title": None}).json()["title"] == ""
+    assert desk.call("PATCH", f"{base}{first['id']}/", json={}).json()["url"] == "https://example.com/1"
+    for bad in ({}, {"url": ""}, {"url": 1}, {"url": "x"}, {"url": "ftp://a/b"}, {"url": "javascript:alert(1)"}):
+        reply = desk.call("POST", base, json=bad)
+        assert (reply.status_code, list(reply.json())) == (400, ["url"]), bad
+    assert desk.call("PATCH", f"{base}{first['id']}/", json={"url": ""}).status_code == 400
+    assert len(desk.call("GET", base).json()["results"]) == 2
+
+
+def test_what_is_not_there(desk: Desk) -> None:
+    """404 for what is elsewhere, in another workspace, or nowhere; and for ids that are no UUIDs."""
+    id_ = desk.upload(b"x" * 30)
+    link = desk.call("POST", f"{desk.base}/links/", json={"url": "https://example.com"}).json()["id"]
+    (act, *_) = desk.call("GET", f"{desk.base}/activities/").json()["results"]
+    other = desk_at(desk.server, str(int(desk.issue_key.rpartition("-")[2]) + 5000), desk.spelling)
+    own = desk.begin(b"x")["asset_id"]
+    paths = [
+        f"{other.files}{id_}/", f"{other.files}{own}/", f"{other.base}/links/{link}/", f"{desk.files}{link}/",
+        f"{desk.base}/links/{id_}/", f"{desk.files}att_01m7zk00000000000000000000/", f"{desk.files}x/",
+        desk.files.replace(desk.issue, str(uuid4())), desk.files.replace(desk.project, str(uuid4())),
+        desk.files.replace("/demo/", "/elsewhere/"), f"{desk.base}/nothing/", "/api/v1/",
+        f"{desk.base.replace(desk.issue, desk.issue_key)}/", "/api/v1/workspaces/demo/work-items/DEMO-99999999/",
+    ]  # fmt: skip
+    for path in paths:
+        reply = desk.call("GET", path)
+        assert (reply.status_code, reply.json()) == (404, NOT_THERE), path
+    for path in paths[:4]:
+        assert desk.call("DELETE", path).status_code == 404, path
+    assert desk.call("GET", f"{other.base}/activities/{act['id']}/").status_code == 404
+    assert other.call("GET", f"{desk.files}{own}/").status_code == 404  # Nobody else's to finish.
+    assert other.call("GET", f"{desk.files}{id_}/").status_code == 302
+    stranger = replace(desk, key=desk.server.new_key("stranger", workspace="elsewhere"))
+    for path in (desk.files, f"{desk.files}{id_}/", f"{desk.base}/links/", f"{desk.base}/"):
+        for there in (path, path.replace("/demo/", "/elsewhere/")):
+            assert (stranger.call("GET", there).status_code, stranger.call("GET", there).json()) == (404, NOT_THERE)
+    reply = desk.call("PUT", desk.files)
+    assert (reply.status_code, list(reply.json())) == (405, ["detail"])
+
+
+def test_who_may(one: Desk) -> None:
+    """401 without a key, 403 with a bad one, before all else; 403 without the scope; both headers carry keys."""
+    url = one.server.ready["http"]
+    for path in (one.files, "/api/v1/nothing"):
+        reply = httpx.get(url + path)
+        assert (reply.status_code, reply.json()) == (401, {"detail": "Authentication credentials were not provided."})
+        for headers in ({"X-Api-Key": "no"}, {"Authorization": "Bearer no"}):
+            reply = httpx.get(url + path, headers=headers)
+            assert (reply.status_code, reply.json()) == (403, {"detail": "Given API token is not valid"})
+    assert httpx.get(url + one.files, headers={"Authorization": f"Bearer {one.key}"}).json() == []
+    assert httpx.get(url + one.files, headers={"Authorization": f"Basic {one.key}"}).status_code == 401
+    narrow = replace(one, key=one.server.new_key("narrow", scopes="links:read"))
+    for route in routes(Uploads(1, frozenset())):
+        if "<" in route.path.partition("<issue>/")[2] or "<key>" in route.path:
+            continue
+        path = route.path.replace("<workspace>", "demo").replace("<project>", one.project)
+        may = route.rpc == "LinkService.ListLinks"
+        reply = narrow.call(route.method, path.replace("<issue>", one.issue))
+        assert (reply.status_code, list(reply.json())[:1] == ["error"]) == ((200, False) if may else (403, True)), path
+    assert "X-RateLimit-Remaining" not in one.call("GET", one.files).headers

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import posixpath
 import re
 from collections.abc import Callable, Mapping
@@ -13,7 +14,7 @@ from typing import Any, TypeVar
 from starlette.datastructures import Headers
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
-from remora_server.core import errors
+from remora_server.core import errors, ids
 from remora_server.core.errors import RemoraError
 from remora_server.core.links import LinkDraft
 from remora_server.core.model import (
@@ -72,6 +73,13 @@ SAME_URL = {"error": "URL already exists for this Issue"}
 SAME_REFERENCE = "Issue with the same external id and external source already exists"
 BAD_PAGE_SIZE = {"detail": f"Invalid per_page value. Cannot exceed {MAX_PAGE_SIZE}."}
 BAD_CURSOR = {"detail": "Invalid cursor parameter."}
+# An upload that these end has not brought the file.
+INCOMPLETE = (
+    errors.UploadIncompleteError,
+    errors.SizeMismatchError,
+    errors.UploadTicketClosedError,
+    errors.UploadTicketExpiredError,
+)
 RATE_EXCEEDED = {"error_code": 5900, "error_message": "RATE_LIMIT_EXCEEDED"}
 ERRORS: Mapping[type[Exception], tuple[int, Mapping[str, Any]]] = {
     errors.TokenMissingError: (403, BAD_KEY),
@@ -99,7 +107,8 @@ def refusal(problem: RemoraError | HttpError) -> Response:
     if type(problem) in ERRORS:
         return _told(*ERRORS[type(problem)])
     if isinstance(problem, errors.ValidationFailedError):
-        return _told(400, {one.field.rpartition(".")[2]: [one.description] for one in problem.violations})
+        told = {one.field.rpartition(".")[2]: [one.description] for one in problem.violations}
+        return _told(400, {"detail": problem.message} if "body" in told else told)
     status = problem.status if isinstance(problem, HttpError) else STATUSES[type(problem)][0]
     if status == HTTPStatus.NOT_FOUND:
         return _told(status, NOT_THERE)
@@ -125,8 +134,8 @@ class Uploads:
 
 async def create_attachment(uploads: Uploads, visit: Visit) -> Response:
     """Begin an upload: the form to send the bytes by, and the attachment that will be."""
-    given = await visit.json()
     place = await _place(visit)
+    given = await visit.json()
     name, size = _file_name(given.get("name")), given.get("size")
     if not name or isinstance(size, bool) or not isinstance(size, int | float) or not 1 <= size < 2**63:
         raise PlaneError(400, BAD_REQUEST)
@@ -160,15 +169,15 @@ async def create_attachment(uploads: Uploads, visit: Visit) -> Response:
 async def complete_attachment(visit: Visit) -> Response:
     """Make an attachment of bytes that were uploaded; repeating it changes nothing."""
     place = await _place(visit)
-    if await visit.calls.read(_find_attachment, visit, place) is not None:
+    found = await visit.calls.read(_found, visit, place)
+    if isinstance(found, Attachment):
         return Response(status_code=204)
-    ticket = await visit.calls.read(_pending, visit, place)
-    await _require_new(visit, place, ticket.spec.external_ref)
+    await _require_new(visit, place, found.spec.external_ref, found)
     try:
         await visit.calls.wait(
-            visit.core.arrivals.create_file, visit.caller, ticket.id, Checksums(), None, None, as_new_file=True
+            visit.core.arrivals.create_file, visit.caller, found.id, Checksums(), None, None, as_new_file=True
         )
-    except (errors.UploadIncompleteError, errors.SizeMismatchError, errors.UploadTicketClosedError) as problem:
+    except INCOMPLETE as problem:
         raise PlaneError(400, NOT_UPLOADED) from problem
     return Response(status_code=204)
 
@@ -182,9 +191,8 @@ async def list_attachments(visit: Visit) -> Response:
 async def get_attachment(visit: Visit) -> Response:
     """Redirect to a signed URL of a file's bytes."""
     place = await _place(visit)
-    found = await visit.calls.read(_find_attachment, visit, place)
-    if found is None:
-        await visit.calls.read(_pending, visit, place)
+    found = await visit.calls.read(_found, visit, place)
+    if isinstance(found, Ticket):
         raise PlaneError(400, NOT_UPLOADED)
     made = await visit.calls.wait(visit.core.downloads.offer, visit.caller, found.file_id)
     return RedirectResponse(made.url, 302, headers={"Cache-Control": "no-store"})
@@ -193,12 +201,11 @@ async def get_attachment(visit: Visit) -> Response:
 async def delete_attachment(visit: Visit) -> Response:
     """Remove a file from a work item, or give up its upload."""
     place = await _place(visit)
-    found = await visit.calls.read(_find_attachment, visit, place)
-    if found is not None:
+    found = await visit.calls.read(_found, visit, place)
+    if isinstance(found, Attachment):
         await visit.calls.change(visit.core.attachments.delete, visit.caller, found.id)
-        return Response(status_code=204)
-    ticket = await visit.calls.read(_pending, visit, place)
-    await visit.calls.wait(visit.core.uploads.cancel, visit.caller, ticket.id)
+    else:
+        await visit.calls.wait(visit.core.uploads.cancel, visit.caller, found.id)
     return Response(status_code=204)
 
 
@@ -222,8 +229,8 @@ async def list_links(visit: Visit) -> Response:
 
 async def create_link(visit: Visit) -> Response:
     """Add a link; a second one with the same URL is refused."""
-    given = await visit.json()
     place = await _place(visit)
+    given = await visit.json()
     draft = LinkDraft(visit.caller.workspace_id, _subject(place), _url(given), _maybe_text(given, "title"))
     link, created = await visit.calls.change(visit.core.links.create, visit.caller, draft)
     if not created:
@@ -239,8 +246,8 @@ async def get_link(visit: Visit) -> Response:
 
 async def update_link(visit: Visit) -> Response:
     """Change a link's URL or title."""
-    given = await visit.json()
     place = await _place(visit)
+    given = await visit.json()
     link = await visit.calls.read(_link, visit, place)
     mask = [name for name in ("url", "title") if name in given]
     url = _url(given) if "url" in given else ""
@@ -362,23 +369,18 @@ def _subject(place: Place) -> Subject:
     return Subject("issue", place.issue.id)
 
 
-def _find_attachment(visit: Visit, place: Place) -> Attachment | None:
-    """Return the file on a work item; None if there is none under this id, or not yet."""
-    try:
-        found = visit.core.attachments.get(visit.caller, _uuid(visit, "attachment"))
-    except errors.NotFoundError:
-        return None
+def _found(visit: Visit, place: Place) -> Attachment | Ticket:
+    """Return the attachment of the path, or the open ticket whose upload will make it."""
+    id_ = _uuid(visit, "attachment")
+    # The ticket first: what it comes to meanwhile is there when it is not open any more.
+    with contextlib.suppress(errors.NotFoundError):
+        ticket = visit.core.tickets.get(visit.caller, id_)
+        if ticket.state.is_open and ticket.attach_to is not None and ticket.attach_to.id == place.issue.id:
+            return ticket
+    found = visit.core.attachments.get(visit.caller, id_)
     if found.delete_time is not None or found.file is None or found.subject.id != place.issue.id:
         raise errors.NotFoundError("attachment", f"attachments/{found.id}")
     return found
-
-
-def _pending(visit: Visit, place: Place) -> Ticket:
-    """Return the open ticket whose upload will make the attachment of the path."""
-    ticket = visit.core.tickets.get(visit.caller, _uuid(visit, "attachment"))
-    if not ticket.state.is_open or ticket.attach_to is None or ticket.attach_to.id != place.issue.id:
-        raise errors.NotFoundError("attachment", f"attachments/{ticket.id}")
-    return ticket
 
 
 def _all(visit: Visit, place: Place, reference: ExternalRef = NO_REF) -> list[Attachment]:
@@ -396,12 +398,14 @@ def _all(visit: Visit, place: Place, reference: ExternalRef = NO_REF) -> list[At
             return found
 
 
-async def _require_new(visit: Visit, place: Place, reference: ExternalRef) -> None:
+async def _require_new(visit: Visit, place: Place, reference: ExternalRef, own: Ticket | None = None) -> None:
     """Refuse a second attachment with the same external reference on one work item."""
     if not (reference.source and reference.id):
         return
+    own_id = ids.respelled(ids.ATTACHMENT, own.id) if own else ""
     for one in await visit.calls.read(_all, visit, place, reference):
-        raise PlaneError(409, {"error": SAME_REFERENCE, "id": objects.uuid(one.id)})
+        if one.id != own_id:
+            raise PlaneError(409, {"error": SAME_REFERENCE, "id": objects.uuid(one.id)})
 
 
 def _link(visit: Visit, place: Place) -> Link:
@@ -415,15 +419,16 @@ async def _enveloped(
     visit: Visit, listing: Listing[Item], render: Callable[[Item], dict[str, Any]], *, backwards: bool = False
 ) -> Response:
     """Answer with the page that is asked for, between the cursors of its neighbours."""
-    asked = visit.asked("per_page", str(DEFAULT_PAGE_SIZE))
+    cursor = CURSOR.fullmatch(visit.asked("cursor", f"{DEFAULT_PAGE_SIZE}:0:0"))
+    if cursor is None:
+        raise PlaneError(400, BAD_CURSOR)
+    asked = visit.asked("per_page", cursor[1])
     if not re.fullmatch(r"\d{1,9}", asked, re.ASCII) or not 1 <= int(asked) <= MAX_PAGE_SIZE:
         raise PlaneError(400, BAD_PAGE_SIZE)
     size = int(asked)
-    cursor = CURSOR.fullmatch(visit.asked("cursor", f"{size}:0:0"))
-    if cursor is None:
-        raise PlaneError(400, BAD_CURSOR)
     number = int(cursor[2])
-    items, total = await visit.calls.read(window, listing, number * int(cursor[1]), size, backwards=backwards)
+    offset = number * int(cursor[1])
+    items, total = await visit.calls.read(window, listing, offset, size, backwards=backwards)
     return JSONResponse(
         {
             "grouped_by": None,
@@ -431,7 +436,7 @@ async def _enveloped(
             "total_count": total,
             "next_cursor": f"{size}:{number + 1}:0",
             "prev_cursor": f"{size}:{number - 1}:1",
-            "next_page_results": number * int(cursor[1]) + size < total,
+            "next_page_results": offset + size < total,
             "prev_page_results": number > 0,
             "count": len(items),
             "total_pages": -(-total // size),
