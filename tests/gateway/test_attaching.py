@@ -1,0 +1,169 @@
+"""Files that come as forms with requests of a dialect: streamed whatever their size, and stored whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from remora.v1 import upload_ticket_pb2, upload_ticket_service_pb2
+from remora_server.gateway.dialects.yandex import MOST_BYTES
+from remora_server.gateway.forms import OVERHEAD_BYTES
+from tests import combinations
+from tests.faulty import Faults
+from tests.running import RunningServer, until
+
+MIB = 1024 * 1024
+HEAD = b'--xyz\r\nContent-Disposition: form-data; name="file"; filename="file"\r\n\r\n'
+TAIL = b"\r\n--xyz--\r\n"
+Start = Callable[..., RunningServer]
+
+
+def headers(server: RunningServer) -> dict[str, str]:
+    """Return the headers of an upload with the development key."""
+    return {"Authorization": f"OAuth {server.ready['key']}", "Content-Type": "multipart/form-data; boundary=xyz"}
+
+
+def url(server: RunningServer, issue: str) -> str:
+    """Return where the files of an issue are."""
+    return f"{server.ready['http']}/v2/issues/{issue}/attachments/"
+
+
+def send(server: RunningServer, issue: str, data: bytes | Iterator[bytes], name: str = "a.bin") -> httpx.Response:
+    """Send a body."""
+    return httpx.post(url(server, issue), params={"filename": name}, content=data, headers=headers(server), timeout=120)
+
+
+def opened(server: RunningServer, issue: str, length: int) -> socket.socket:
+    """Begin to send a body of a length."""
+    where = urlsplit(url(server, issue))
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers(server).items())
+    connection = socket.create_connection((where.hostname or "", where.port or 0), timeout=30)
+    connection.sendall(f"POST {where.path} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n{lines}\r\n".encode())
+    return connection
+
+
+def kib(server: RunningServer, name: str) -> int:
+    """Return a figure of the server's memory."""
+    found = re.search(rf"^{name}:\s+(\d+) kB$", Path(f"/proc/{server.pid}/status").read_text(), re.MULTILINE)
+    assert found is not None
+    return int(found[1])
+
+
+def states(server: RunningServer) -> list[int]:
+    """Return the states of all tickets, newest first."""
+    request = upload_ticket_service_pb2.ListUploadTicketsRequest(workspace_id="demo")
+    return [one.state for one in server.api().tickets.ListUploadTickets(request).upload_tickets]
+
+
+def is_clean(server: RunningServer) -> bool:
+    """Tell whether the server keeps no bytes."""
+    return not server.blob_files() and not server.used_bytes()
+
+
+def test_flat_memory(start_server: Start, new_issue: str) -> None:
+    """64 MiB arrive as they were sent, while the server takes less than that more than when it was idle."""
+    server = start_server()
+    assert send(server, new_issue, HEAD + b"warm" + TAIL).status_code == 201
+    idle_kib = kib(server, "VmRSS")
+    sent = hashlib.sha256()
+
+    def body() -> Iterator[bytes]:
+        yield HEAD
+        for _ in range(64):
+            piece = os.urandom(MIB)
+            sent.update(piece)
+            yield piece
+        yield TAIL
+
+    made = send(server, new_issue, body())
+    assert (made.status_code, made.json()["size"]) == (201, 64 * MIB)
+    assert kib(server, "VmHWM") - idle_kib < 64 * 1024
+    came = hashlib.sha256()
+    with httpx.stream("GET", made.json()["content"], headers=headers(server), timeout=120) as reply:
+        assert reply.status_code == 200
+        for piece in reply.iter_bytes():
+            came.update(piece)
+    assert came.digest() == sent.digest()
+    assert kib(server, "VmHWM") - idle_kib < 64 * 1024
+
+
+@pytest.mark.parametrize("sent_bytes", [1, 20 * MIB])
+def test_a_cut_connection(start_server: Start, new_issue: str, sent_bytes: int) -> None:
+    """What was cut off in the middle leaves nothing: no attachment, no ticket to go on with, no bytes."""
+    server = start_server()
+    with opened(server, new_issue, 64 * MIB) as connection:
+        connection.sendall(HEAD + os.urandom(sent_bytes))
+        until(lambda: states(server) == [upload_ticket_pb2.UPLOAD_TICKET_STATE_UPLOADING])
+    until(lambda: states(server) == [upload_ticket_pb2.UPLOAD_TICKET_STATE_CANCELLED])
+    until(lambda: is_clean(server))
+    assert httpx.get(url(server, new_issue), headers=headers(server)).json() == []
+
+
+@pytest.mark.parametrize(
+    "body", [HEAD + b"x" * MIB, HEAD + b"x\r\n--xyz\r\n:\r\n" + TAIL, HEAD + b"x" + TAIL[:-4] + HEAD[5:]]
+)
+def test_a_form_that_ends_badly(start_server: Start, new_issue: str, body: bytes) -> None:
+    """A form that is broken, or has no end, or a second file, is refused, and leaves nothing."""
+    server = start_server()
+    assert send(server, new_issue, body).status_code == 400
+    # What is seen to be broken at once has no ticket.
+    until(lambda: states(server) in ([], [upload_ticket_pb2.UPLOAD_TICKET_STATE_CANCELLED]))
+    until(lambda: is_clean(server))
+
+
+def test_too_large(start_server: Start, new_issue: str) -> None:
+    """413 for a length above the limit before anything is read, and for bytes beyond it as soon as they come."""
+    server = start_server(REMORA_MAX_FILE_BYTES="1MiB")
+    with opened(server, new_issue, MOST_BYTES + OVERHEAD_BYTES + 1) as connection:
+        assert connection.recv(100).startswith(b"HTTP/1.1 413 ")
+    assert states(server) == []
+    assert send(server, new_issue, HEAD + bytes(MIB) + TAIL).status_code == 201
+    used = server.used_bytes()
+    reply = send(server, new_issue, HEAD + bytes(MIB + 1) + TAIL)
+    assert (reply.status_code, reply.json()["statusCode"]) == (413, 413)
+    until(lambda: server.used_bytes() == used)
+
+
+@pytest.mark.parametrize(
+    ("given", "filename", "name"),
+    [("a.txt", "b.txt", "a.txt"), ("", "b.txt", "b.txt"), ("", "C:\\\\x\\\\b.txt", "b.txt"), ("", "/", "file")],
+)
+def test_names(server: RunningServer, new_issue: str, given: str, filename: str, name: str) -> None:
+    """A file is called as the query says, or else as its part."""
+    body = HEAD.replace(b'filename="file"', b'filename="%s"' % filename.encode()) + b"x" + TAIL
+    assert send(server, new_issue, body, given).json()["name"] == name
+
+
+def test_names_that_can_not_be(server: RunningServer, new_issue: str) -> None:
+    """A name that would be dangerous is refused."""
+    for name in ("a/b", "..", "\0", "x" * 2000):
+        assert send(server, new_issue, HEAD + b"x" + TAIL, name).status_code == 400, name
+
+
+def test_other_fields(server: RunningServer, new_issue: str) -> None:
+    """What stands beside the file is passed by."""
+    field = b'--xyz\r\nContent-Disposition: form-data; name="a"\r\n\r\nvalue\r\n'
+    body = field + HEAD + b"x" + TAIL[:2] + field + TAIL[2:]
+    assert send(server, new_issue, body).json()["size"] == 1
+
+
+@combinations.only_disk
+@pytest.mark.parametrize("call", ["pwrite", "fdatasync", "fsync"])
+def test_a_store_that_is_away(start_server: Start, tmp_path: Path, new_issue: str, call: str) -> None:
+    """It is told in a way after which the real client does not send an empty file, and nothing is stored."""
+    faults = Faults(tmp_path / "faults", tmp_path / "data0" / "blobs")
+    server = start_server(**faults.environment)
+    assert send(server, new_issue, HEAD + b"before" + TAIL).status_code == 201
+    with faults.failing(call, "EIO"):
+        reply = send(server, new_issue, HEAD + bytes(3 * MIB) + TAIL)
+    assert (reply.status_code, reply.json()["statusCode"]) == (424, 424)
+    assert len(httpx.get(url(server, new_issue), headers=headers(server)).json()) == 1
+    assert send(server, new_issue, HEAD + b"after" + TAIL).status_code == 201
