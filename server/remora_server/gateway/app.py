@@ -30,6 +30,7 @@ from remora_server.gateway.downloads import Shelf, get
 from remora_server.gateway.endpoints import Endpoint, Prefixed, Proxied, nowhere
 from remora_server.gateway.health import Health
 from remora_server.gateway.oauth import Grants, token
+from remora_server.gateway.openapi import document
 from remora_server.gateway.protocol import bounded
 from remora_server.gateway.sessions import session
 from remora_server.gateway.signed_urls import DOWNLOADS, FORM, SESSION, UPLOADS, SignedUrls
@@ -104,9 +105,16 @@ class Gateway:
         def endpoint(serve: Callable[[Scope, Body], Awaitable[Response]]) -> Endpoint:
             return Endpoint(serve, bounds.pace)
 
+        all_doors = doors(shelf, uploading)
+        told = document([door.dialect for door in all_doors], all_doors[0].scopes if all_doors else {}, url_path)
+
+        async def openapi(_request: Request) -> JSONResponse:
+            return JSONResponse(told)
+
         app: ASGIApp = Router(
             routes=[
                 Route("/healthz", self._healthz, methods=["GET"]),
+                Route("/openapi.json", openapi, methods=["GET"]),
                 Route(f"{UPLOADS}/{{ticket}}", endpoint(partial(put, receipt))),
                 Route(f"{UPLOADS}/{{ticket}}/{FORM}", endpoint(partial(post, receipt))),
                 Route(f"{UPLOADS}/{{ticket}}/{SESSION}", endpoint(partial(session, receipt))),
@@ -114,7 +122,7 @@ class Gateway:
                 *([] if grants is None else [Route("/oauth/token", endpoint(partial(token, grants)))]),
             ],
             redirect_slashes=False,
-            default=Elsewhere(doors(shelf, uploading), endpoint(nowhere)),
+            default=Elsewhere(all_doors, endpoint(nowhere)),
         )
         if bounds.cors_origins:
             app = cross_origin(app, bounds.cors_origins)

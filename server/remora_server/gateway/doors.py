@@ -29,11 +29,11 @@ class Door:
     def __init__(
         self, dialect: Dialect, core: Core, calls: Calls, keys: Keys, scopes: Mapping[str, str], pace: Pace
     ) -> None:
-        self._dialect = dialect
+        self.dialect = dialect
         self._core = core
         self._calls = calls
         self._keys = keys
-        self._scopes = scopes
+        self.scopes = scopes
         self._pace = pace
         self._routes: dict[str, tuple[re.Pattern[str], dict[str, Route]]] = {}
         for route in dialect.routes:
@@ -44,7 +44,7 @@ class Door:
 
     def serves(self, path: str) -> bool:
         """Tell whether a path is one of this dialect's, whether or not it leads anywhere."""
-        return path.startswith(tuple(self._dialect.prefixes))
+        return path.startswith(tuple(self.dialect.prefixes))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -53,30 +53,30 @@ class Door:
         try:
             response = await self._serve(scope, body, counted)
         except (RemoraError, HttpError) as refusal:
-            response = self._reconsidered(scope, self._dialect.refusal(refusal))
+            response = self._reconsidered(scope, self.dialect.refusal(refusal))
         except ClientDisconnect:
             return
         except Exception:
             number = secrets.token_hex(8)
             log.exception("internal error %s in %s %s from %s", number, scope["method"], scope["path"], scope[ORIGIN])
-            response = self._reconsidered(scope, self._dialect.failure(number))
+            response = self._reconsidered(scope, self.dialect.failure(number))
         finally:
             body.close()
         response.headers.update(counted)
         await answer(response, body, scope, receive, send)
 
     def _reconsidered(self, scope: Scope, response: Response) -> Response:
-        return self._dialect.reconsidered(scope["method"], scope["path"], response)
+        return self.dialect.reconsidered(scope["method"], scope["path"], response)
 
     async def _serve(self, scope: Scope, body: Body, counted: dict[str, str]) -> Response:
-        token = self._dialect.credential(body.headers)
+        token = self.dialect.credential(body.headers)
         caller = self._keys.recent(token) or await self._keys.caller(token)
         self._count(token, counted)
         path: str = scope["path"]
         if "\0" in path:
             raise RouteNotFoundError
         route, found = self._route(path, scope["method"])
-        require_scope(replace(caller, scopes=self._dialect.widened(caller.scopes)), self._scopes[route.rpc])
+        require_scope(replace(caller, scopes=self.dialect.widened(caller.scopes)), self.scopes[route.rpc])
         try:
             query = query_of(scope["query_string"])
         except ValueError as problem:
@@ -87,9 +87,9 @@ class Door:
 
     def _count(self, token: str, counted: dict[str, str]) -> None:
         """Count a request where a dialect limits them, and say in headers how many are left."""
-        if self._dialect.rate is None:
+        if self.dialect.rate is None:
             return
-        allowance = self._dialect.rate.take(token)
+        allowance = self.dialect.rate.take(token)
         counted["X-RateLimit-Remaining"] = str(allowance.remaining)
         counted["X-RateLimit-Reset"] = str(allowance.reset_seconds)
         if not allowance.is_good:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ParamSpec, Protocol, TypeVar
 from urllib.parse import parse_qsl
 
@@ -129,6 +129,10 @@ class Route:
     rpc: str  # such as `LinkService.CreateLink`
     handler: Handler
     source: str
+    query: Mapping[str, str] = field(default_factory=dict)  # parameters and their types, as in TYPES of `openapi.py`
+    body: Mapping[str, str] = field(default_factory=dict)  # fields of a JSON object; required ones end in an asterisk
+    form: bool = False  # whether the body is a multipart form with a file
+    statuses: Sequence[int] = (200,)  # of success
 
 
 def _as_it_is(_method: str, _path: str, response: Response) -> Response:

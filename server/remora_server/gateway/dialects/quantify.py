@@ -221,17 +221,36 @@ async def list_subissues(visit: Visit) -> Response:
     return _listed(visit, page, [_subissue(one) for one in page.items])
 
 
+PAGE = {"cursor": "string", "page_size": "integer"}
 ROUTES = (
-    Route("GET", f"{ISSUE}/activity", "ActivityService.ListActivities", list_activity, SOURCE),
-    Route("GET", f"{ISSUE}/attachments", "AttachmentService.ListAttachments", list_attachments, SOURCE),
+    Route(
+        "GET", f"{ISSUE}/activity", "ActivityService.ListActivities", list_activity, SOURCE,
+        {**PAGE, "actor_user_account_id": "string", "event_type": "string", "from_utc": "time", "to_utc": "time"},
+    ),
+    Route(
+        "GET", f"{ISSUE}/attachments", "AttachmentService.ListAttachments", list_attachments, SOURCE,
+        {**PAGE, "content_type": "string", "created_by_user_account_id": "string"},
+    ),
     Route("GET", f"{ISSUE}/attachments/<attachment>", "AttachmentService.GetAttachment", get_attachment, SOURCE),
-    Route("GET", f"{ISSUE}/attachments/<attachment>/content", "FileService.GetFileDownloadUrl", get_content, SOURCE),
-    Route("GET", f"{ISSUE}/attachments/<attachment>/preview", "FileService.GetFileDownloadUrl", get_preview, SOURCE),
-    Route("GET", f"{ISSUE}/links", "LinkService.ListLinks", list_links, SOURCE),
-    Route("POST", f"{ISSUE}/links", "LinkService.CreateLink", create_link, SOURCE),
-    Route("DELETE", f"{ISSUE}/links/<link>", "LinkService.DeleteLink", delete_link, SOURCE),
-    Route("GET", f"{ISSUE}/subissues", "IssueService.ListIssues", list_subissues, SOURCE),
-)
+    Route(
+        "GET", f"{ISSUE}/attachments/<attachment>/content", "FileService.GetFileDownloadUrl", get_content, SOURCE,
+        statuses=(302,),
+    ),
+    Route(
+        "GET", f"{ISSUE}/attachments/<attachment>/preview", "FileService.GetFileDownloadUrl", get_preview, SOURCE,
+        statuses=(302,),
+    ),
+    Route("GET", f"{ISSUE}/links", "LinkService.ListLinks", list_links, SOURCE, PAGE),
+    Route(
+        "POST", f"{ISSUE}/links", "LinkService.CreateLink", create_link, SOURCE,
+        body={"url*": "string", "title*": "string"}, statuses=(200, 201),
+    ),
+    Route("DELETE", f"{ISSUE}/links/<link>", "LinkService.DeleteLink", delete_link, SOURCE, statuses=(204,)),
+    Route(
+        "GET", f"{ISSUE}/subissues", "IssueService.ListIssues", list_subissues, SOURCE,
+        {**PAGE, "status_id": "strings", "assignee_user_account_id": "strings", "include_completed": "boolean"},
+    ),
+)  # fmt: skip
 QUANTIFY = Dialect("quantify", ("/v1/",), ROUTES, credential, refusal, failure, widened)
 
 

@@ -1,0 +1,111 @@
+"""The OpenAPI document of everything that the gateway serves, made from the routes of the dialects."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from typing import Any
+
+from remora_server.gateway.route import Dialect, Route
+
+TYPES: Mapping[str, Mapping[str, Any]] = {
+    "string": {"type": "string"},
+    "strings": {"type": "array", "items": {"type": "string"}},
+    "integer": {"type": "integer"},
+    "boolean": {"type": "boolean"},
+    "time": {"type": "string", "format": "date-time"},
+    "object": {"type": "object"},
+}
+REFUSALS = {
+    400: "Something in the request can't be accepted.",
+    401: "There is no good key.",
+    403: "The key may not do this.",
+    404: "There is no such thing, or not for this key.",
+}
+
+
+def document(dialects: Sequence[Dialect], scopes: Mapping[str, str], base_path: str) -> dict[str, Any]:
+    """Return the document, for a server whose public URL has this path."""
+    paths: dict[str, dict[str, Any]] = {}
+    for dialect in dialects:
+        for route in dialect.routes:
+            operations = paths.setdefault(_template(route.path), {})
+            operations[route.method.lower()] = _operation(dialect, route, scopes[route.rpc])
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Remora",
+            "version": version("remora"),
+            "description": "What clients of other systems find here. Every path is one of the system that tags it.",
+        },
+        "servers": [{"url": base_path or "/"}],
+        "tags": [{"name": dialect.name} for dialect in dialects],
+        "paths": dict(sorted(paths.items())),
+        "components": {
+            "securitySchemes": {
+                "bearer": {"type": "http", "scheme": "bearer"},
+                "apiKey": {"type": "apiKey", "in": "header", "name": "X-Api-Key"},
+                "token": {
+                    "type": "oauth2",
+                    "flows": {"clientCredentials": {"tokenUrl": f"{base_path}/oauth/token", "scopes": _scopes(scopes)}},
+                },
+            }
+        },
+        "security": [{"bearer": []}, {"token": []}, {"apiKey": []}],
+    }
+
+
+def _operation(dialect: Dialect, route: Route, scope: str) -> dict[str, Any]:
+    places = [
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
+        for name in re.findall(r"<(\w+)>", route.path)
+    ]
+    asked = [{"name": name, "in": "query", "schema": TYPES[kind]} for name, kind in route.query.items()]
+    operation: dict[str, Any] = {
+        "operationId": f"{dialect.name}.{_word(route)}",
+        "summary": (inspect.getdoc(route.handler) or "").partition("\n")[0],
+        "description": f"As {route.rpc}, with the scope `{scope}`. Source: {route.source}.",
+        "tags": [dialect.name],
+        "parameters": [*places, *asked],
+        "responses": {
+            **{str(status): {"description": "Done."} for status in route.statuses},
+            **{str(status): {"description": told} for status, told in REFUSALS.items()},
+            "default": {"description": "Another refusal, in this system's own words."},
+        },
+    }
+    if route.body or route.form:
+        operation["requestBody"] = {"required": True, "content": _content(route)}
+    return operation
+
+
+def _content(route: Route) -> dict[str, Any]:
+    if route.form:
+        schema = {
+            "type": "object",
+            "properties": {"file": {"type": "string", "format": "binary"}},
+            "required": ["file"],
+        }
+        return {"multipart/form-data": {"schema": schema}}
+    fields = {name.rstrip("*"): TYPES[kind] for name, kind in route.body.items()}
+    required = [name.rstrip("*") for name in route.body if name.endswith("*")]
+    return {"application/json": {"schema": {"type": "object", "properties": fields, "required": required}}}
+
+
+def _template(path: str) -> str:
+    return re.sub(r"<(\w+)>", r"{\1}", path)
+
+
+def _word(route: Route) -> str:
+    """Return a name that no other operation of the dialect has: that of the place, and of what is done there."""
+    place = re.sub(r"\W+", "-", _template(route.path)).strip("-")
+    return f"{route.method.lower()}-{place}"
+
+
+def _scopes(scopes: Mapping[str, str]) -> dict[str, str]:
+    told: dict[str, str] = {}
+    for rpc, scope in sorted(scopes.items()):
+        if scope:
+            told[scope] = f"{told[scope]}, {rpc}" if scope in told else rpc
+    return told
