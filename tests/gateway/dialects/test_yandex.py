@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,9 +14,13 @@ from uuid import uuid4
 import httpx
 import pytest
 from PIL import Image
+from starlette.responses import JSONResponse
 from yandex_tracker_client import TrackerClient, exceptions
 
 from remora.v1 import issue_pb2, issue_service_pb2
+from remora_server.gateway.dialects.yandex import reconsidered
+from tests.combinations import only_disk
+from tests.faulty import Faults
 from tests.gateway.exchanging import Replay, exchanges_of
 from tests.running import Api, RunningServer
 
@@ -239,3 +244,146 @@ def test_external_links(ask: Ask, server: RunningServer, new_issue: str) -> None
     assert ask(path).json() == []
     for bad in ({}, {"key": 1}, {"key": "x"}, {**new, "relationship": "DUPLICATES"}):
         assert code(ask(path, "POST", json=bad)) == 400
+
+
+def test_what_is_not_there(ask: Ask, server: RunningServer, new_issue: str) -> None:
+    """404 for an unknown issue, attachment, change, link or path, for what is on another issue, and for other users."""
+    mine = attach(ask, new_issue, b"x")["id"]
+    push(server.api(), f"{new_issue}9")
+    here, there = f"/v2/issues/{new_issue}", f"/v2/issues/{new_issue}9"
+    for path in (
+        "/v2/issues/NONE-1",
+        "/v2/issues/NONE-1/attachments",
+        "/v2/issues/NONE-1/changelog",
+        "/v2/issues/NONE-1/links",
+        "/v2/issues/NONE-1/remotelinks",
+        f"/v2/issues/{2**127}",
+        f"/v2/issues/{'9' * 50}",
+        f"{there}/attachments/{mine}",
+        f"{there}/attachments/{mine}/a.bin",
+        f"{there}/thumbnails/{mine}",
+        f"{here}/thumbnails/{mine}",
+        f"{here}/attachments/1",
+        f"{here}/attachments/x",
+        f"{here}/attachments/{2**128}",
+        f"{here}/attachments/../../etc/passwd",
+        f"{here}/changelog/1",
+        f"{here}/nothing",
+        f"/v2/attachments/{mine}",
+        "/v2/attachments/1/a.bin",
+        "/v2/users/1",
+        "/v2/",
+        "/v3/nothing",
+    ):
+        assert code(ask(path)) == 404, path
+    (change,) = ask(f"{here}/changelog").json()
+    assert code(ask(f"{there}/changelog/{change['id']}")) == 404
+    for path in (f"{there}/attachments/{mine}", f"{here}/links/1", f"{here}/links/{2**127}", f"{here}/remotelinks/1"):
+        assert code(ask(path, "DELETE")) == 404, path
+    assert code(ask(f"{here}/attachments", "PUT")) == 405
+    stranger = at_door(server, server.new_key("stranger", workspace=f"other-{uuid4().hex[:8]}"))
+    for path in (here, f"{here}/attachments", f"{here}/attachments/{mine}", f"{here}/attachments/{mine}/a.bin"):
+        assert code(stranger(path)) == 404
+
+
+def test_by_id(ask: Ask, server: RunningServer, new_issue: str) -> None:
+    """An issue is found by its id too, which never makes one."""
+    push(server.api(), new_issue)
+    number = ask(f"/v2/issues/{new_issue}").json()["id"]
+    assert attach(ask, number, b"x")["self"].startswith(f"{server.ready['http']}/v2/issues/{new_issue}/attachments/")
+    assert len(ask(f"/v2/issues/{number}/attachments").json()) == 1
+    assert code(ask(f"/v2/issues/{2**127}/attachments", "POST", files={"file": ("file", b"x")})) == 404
+
+
+@pytest.mark.parametrize("size", ["0", "1001", "-1", "x", "1e1", "\u0661"])
+def test_bad_pages(ask: Ask, server: RunningServer, new_issue: str, size: str) -> None:
+    """A page that can't be is refused."""
+    push(server.api(), new_issue)
+    assert code(ask(f"/v2/issues/{new_issue}/changelog", params={"perPage": size})) == 400
+    assert code(ask(f"/v2/issues/{new_issue}/changelog", params={"id": "x"})) == 404
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"[]",
+        b"{",
+        b"[" * 100_000,
+        b'{"attachmentIds": 1}',
+        b'{"attachmentIds": [{}]}',
+        b'{"attachmentIds": [true]}',
+        b'{"attachmentIds": [1.5]}',
+        b'{"relationship": "is subtask for"}',
+        b'{"relationship": [], "issue": "X"}',
+        b'{"relationship": "is subtask for", "issue": {"key": 1}}',
+        b'{"relationship": "is subtask for", "issue": "\\u0000"}',
+        b'{"relationship": "is subtask for", "issue": "\\ud800"}',
+        b'{"key": "\\ud800"}',
+        b'{"key": "http://x/\\u0000"}',
+    ],
+)
+def test_bad_bodies(ask: Ask, server: RunningServer, new_issue: str, body: bytes) -> None:
+    """What makes no sense is refused, and changes nothing."""
+    push(server.api(), new_issue)
+    path = f"/v2/issues/{new_issue}"
+    for method, where in (("PATCH", path), ("POST", f"{path}/links"), ("POST", f"{path}/remotelinks")):
+        assert code(ask(where, method, content=body)) == 400, where
+    assert ask(f"{path}/attachments").json() == ask(f"{path}/links").json() == ask(f"{path}/remotelinks").json() == []
+    assert code(ask(f"{path}/links", "POST", json={"relationship": "is subtask for", "issue": new_issue})) == 400
+
+
+def test_who_may(server: RunningServer, new_issue: str) -> None:
+    """401 without a good key, before all else; 403 without the scope; the key alone counts."""
+    push(server.api(), new_issue)
+    path = f"{server.ready['http']}/v2/issues/{new_issue}"
+    for headers in ({}, {"Authorization": "OAuth no"}, {"Authorization": "Basic eDp5"}, {"Authorization": "OAuth"}):
+        for place in ("", "/attachments", "/nothing"):
+            assert code(httpx.get(path + place, headers=headers)) == 401
+        assert code(httpx.post(f"{path}/attachments/", headers=headers, files={"file": ("file", b"x")})) == 401
+    reading = server.new_key("reading", scopes="attachments:read")
+    for scheme in ("OAuth", "Bearer", "oauth"):
+        headers = {"Authorization": f"{scheme} {reading}", "X-Org-ID": "not provided", "X-Cloud-Org-ID": "x"}
+        assert httpx.get(f"{path}/attachments", headers=headers).status_code == 200
+        assert code(httpx.get(f"{path}/changelog", headers=headers)) == 403
+        for place in (f"{path}/attachments", f"{server.ready['http']}/v2/attachments"):
+            assert code(httpx.post(place, headers=headers, files={"file": ("file", b"x")})) == 403
+
+
+def test_public_url(start_server: Callable[..., RunningServer], new_issue: str) -> None:
+    """Every URL begins with the address that the server is known by."""
+    server = start_server(REMORA_PUBLIC_URL="https://remora.example.com")
+    made = attach(at_door(server, server.ready["key"]), new_issue, image(4, 4), "a.png", "v3")
+    for url in (made["self"], made["content"], made["thumbnail"], made["createdBy"]["self"]):
+        assert url.startswith("https://remora.example.com/v3/")
+
+
+@pytest.mark.parametrize("status", [409, 429, 500, 503, 507])
+def test_no_repeating(status: int) -> None:
+    """What the client would repeat with an empty file becomes 424, on uploads alone, and keeps its message."""
+    refused = JSONResponse({"errors": {}, "errorMessages": ["why"], "statusCode": status}, status)
+    for path in ("/v2/issues/A-1/attachments/", "/v3/attachments"):
+        told = reconsidered("POST", path, refused)
+        assert told.status_code == 424
+        assert json.loads(bytes(told.body)) == {"errors": {}, "errorMessages": ["why"], "statusCode": 424}
+    assert reconsidered("GET", "/v2/attachments", refused) is refused
+    assert reconsidered("POST", "/v2/issues/A-1/links", refused) is refused
+
+
+@only_disk
+def test_the_real_client_and_a_store_that_is_away(
+    start_server: Callable[..., RunningServer], tmp_path: Path, new_issue: str
+) -> None:
+    """It sends a file once, raises what it is told, and nothing is attached."""
+    faults = Faults(tmp_path / "faults", tmp_path / "data0" / "blobs")
+    server = start_server(**faults.environment)
+    push(server.api(), new_issue)
+    issue = TrackerClient(token=server.ready["key"], org_id="1", base_url=server.ready["http"]).issues[new_issue]
+    path = tmp_path / "a.bin"
+    path.write_bytes(uuid4().bytes * 100_000)
+    with faults.failing("pwrite", "EIO"), pytest.raises(exceptions.TrackerServerError) as refused:
+        issue.attachments.create(str(path))
+    assert refused.value.status_code == 424
+    assert refused.value.error_messages == ["storage does not answer at the moment; retry."]
+    assert list(issue.attachments) == []
+    assert issue.attachments.create(str(path)).size == path.stat().st_size

@@ -239,7 +239,7 @@ async def create_link(visit: Visit) -> Response:
     relationship, other = given.get("relationship"), given.get("issue")
     if isinstance(other, dict):
         other = other.get("key") or other.get("id")
-    if relationship not in {IS_PARENT, IS_SUBTASK}:
+    if relationship not in (IS_PARENT, IS_SUBTASK):
         raise invalid("relationship", f"must be {IS_PARENT!r} or {IS_SUBTASK!r}: no other is known here")
     if not isinstance(other, str) or not other or not other.isprintable():
         raise invalid("issue", "is required, as the key or id of an issue")
