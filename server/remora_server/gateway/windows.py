@@ -14,12 +14,13 @@ Listing = Callable[[int, str], Page[Item]]  # by page size and page token; the p
 
 def window(listing: Listing[Item], offset: int, size: int, *, backwards: bool = False) -> tuple[Sequence[Item], int]:
     """Return up to `size` items from `offset` on, counted from the other end if `backwards`, and how many there are."""
-    page = listing(STEP, "")
+    step = STEP if backwards else min(STEP, offset + size)
+    page = listing(step, "")
     total = page.total_size or 0
     first, last = (total - offset - size, total - offset) if backwards else (offset, offset + size)
     found = list(page.items)
     while page.next_page_token and len(found) < min(last, total):
-        page = listing(STEP, page.next_page_token)
+        page = listing(step, page.next_page_token)
         found += page.items
     chosen = found[max(first, 0) : max(last, 0)]
     return chosen[::-1] if backwards else chosen, total

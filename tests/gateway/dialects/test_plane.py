@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 from uuid import uuid4
@@ -223,7 +224,8 @@ def test_names_and_numbers(one: Desk) -> None:
         assert (reply.status_code, reply.json()) == (400, words), bad
     for bad in ({"external_id": 1}, {"type": "no type"}, {"name": "a" * 300}):
         assert one.call("POST", one.files, json={**good, **bad}).status_code == 400, bad
-    for body in (b"", b"[]", b"{", b"[" * 100_000):
+    half = b'{"name": "\\ud800", "type": "image/png", "size": 3}'
+    for body in (b"", b"[]", b"{", b"[" * 100_000, half, b'{"a": "' + b"a" * 2**20 + b'"}'):
         reply = one.call("POST", one.files, content=body)
         assert (reply.status_code, list(reply.json())) == (400, ["detail"])
     assert one.begin(b"xyz", size=3.0)["attachment"]["size"] == 3.0
@@ -246,6 +248,18 @@ def test_external_ids(one: Desk) -> None:
     one.upload(b"half", external_id="7")
     one.call("DELETE", f"{one.files}{first}/")
     assert one.call("POST", one.files, json=asked).status_code == 200
+
+
+def test_confirmed_by_several_at_once(one: Desk) -> None:
+    """However many confirm one upload at once, all are told that it is there, once, with its external id."""
+    made = one.begin(b"x" * 1000, external_id="1", external_source="jira")
+    assert one.send(made, b"x" * 1000).status_code in {200, 201, 204}
+    with ThreadPoolExecutor(8) as pool:
+        replies = list(pool.map(one.confirm, [made["asset_id"]] * 8))
+    assert [reply.status_code for reply in replies] == [204] * 8
+    assert [found["id"] for found in one.call("GET", one.files).json()] == [made["asset_id"]]
+    told = one.call("GET", f"{one.base}/activities/").json()["results"]
+    assert [row["verb"] for row in told if row["field"] == "attachment"] == ["created"]
 
 
 def test_deleting_what_was_not_uploaded(one: Desk) -> None:
