@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from remora_server.gateway.errors import HttpError, SignedUrlInvalidError
-from remora_server.gateway.forms import OVERHEAD_BYTES, Form, FormError
+from remora_server.gateway.forms import OVERHEAD_BYTES, FileForm, Form, FormError
 
 WANTED = (("a", "1"), ("b", "two"), ("file", "@file"))
 TYPE = "multipart/form-data; boundary=xyz"
@@ -108,3 +108,25 @@ def test_too_much_beside_the_file() -> None:
     form.feed(b"x" * (OVERHEAD_BYTES - 1000))
     with pytest.raises(FormError):
         form.feed(b"x" * 1000)
+
+
+@given(pieces=st.lists(st.integers(0, 1000), max_size=20), content=st.binary(max_size=100))
+def test_one_file_wherever_it_is(pieces: list[int], content: bytes) -> None:
+    """The one part with a file name is the file, whatever stands before and behind it, wherever the form is cut."""
+    data = body((("a", b"1"), ("file", content), ("b", b"2")))
+    form = FileForm(TYPE)
+    places = [0, *sorted(place % (len(data) + 1) for place in pieces), len(data)]
+    assert b"".join(form.feed(data[start:end]) for start, end in pairwise(places)) == content
+    assert (form.filename, form.is_complete, form.has_ended) == ("x", True, True)
+
+
+def test_files_that_are_not_one() -> None:
+    """A second file is refused; without any, or without an end, a form is not whole; too much beside it is refused."""
+    with pytest.raises(FormError):
+        FileForm(TYPE).feed(body((("file", b"1"), ("file", b"2"))))
+    for data in (body((("a", b"1"),)), body((("file", b"1"),), end=b"")):
+        form = FileForm(TYPE)
+        form.feed(data)
+        assert not form.is_complete
+    with pytest.raises(FormError):
+        FileForm(TYPE).feed(body((("a", bytes(OVERHEAD_BYTES)), ("file", b"1"))))
