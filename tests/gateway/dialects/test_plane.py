@@ -206,6 +206,19 @@ def test_what_the_client_can_not_do(one: Desk) -> None:
         attachments.update(**at, attachment_id=id_, data=UpdateWorkItemAttachment(is_uploaded=True))
 
 
+def test_its_description(server: RunningServer) -> None:
+    """Each path is described, in both spellings alike."""
+    paths = httpx.get(f"{server.ready['http']}/openapi.json").json()["paths"]
+    item = "/api/v1/workspaces/{workspace}/projects/{project}"
+    new, old = (paths[f"{item}/{one}/{{issue}}/{files}/"] for one, files in SPELLINGS)
+    assert new["post"]["summary"] == "Begin an upload: the form to send the bytes by, and the attachment that will be."
+    for told in (new, old):
+        for operation in told.values():
+            del operation["operationId"]
+    assert new == old
+    assert "/api/v1/workspaces/{workspace}/issues/{key}/" in paths
+
+
 def test_names_and_numbers(one: Desk) -> None:
     """A name loses what is dangerous in it; what is no name, size or type is refused, and nothing begins."""
     given = {"C:\\a\\..secret.png": "secret.png", "../../etc/x.png": "x.png", "a\0b.png": "ab.png"}

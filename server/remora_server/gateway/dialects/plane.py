@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import posixpath
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial, update_wrapper
 from http import HTTPStatus
-from typing import Any, TypeVar
+from typing import Any
 
 from starlette.datastructures import Headers
 from starlette.responses import JSONResponse, RedirectResponse, Response
@@ -34,21 +34,23 @@ from remora_server.core.tickets import Request
 from remora_server.gateway import plane_objects as objects
 from remora_server.gateway.errors import STATUSES, HttpError, RouteNotFoundError
 from remora_server.gateway.plane_objects import Place
+from remora_server.gateway.plane_pages import MAX_PAGE_SIZE, enveloped
 from remora_server.gateway.rates import Rate, RateExceededError
-from remora_server.gateway.route import Dialect, Handler, Route, Visit
-from remora_server.gateway.windows import Listing, window
+from remora_server.gateway.route import Dialect, Route, Visit
 
 SOURCE = "plane.md"
 WORKSPACE = "/api/v1/workspaces/<workspace>"
 NEW = f"{WORKSPACE}/projects/<project>/work-items/<issue>/"
 OLD = f"{WORKSPACE}/projects/<project>/issues/<issue>/"
+OLD_FILES = "issue-attachments/"
 FORM = "HTTP_POST_FORM"
+UPLOAD = {
+    "name*": "string", "type*": "string", "size*": "integer", "external_id": "string", "external_source": "string",
+}  # fmt: skip
+PAGE = {"per_page": "integer", "cursor": "string", "order_by": "string"}
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
-DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE = 100, 1000
-CURSOR = re.compile(r"(\d{1,9}):(\d{1,9}):([01])", re.ASCII)
 # Every other event of an issue is none of Plane's.
 EVENTS = tuple(objects.EVENTS)
-Item = TypeVar("Item")
 
 
 class PlaneError(HttpError):
@@ -71,8 +73,6 @@ BAD_URL = {"url": ["Invalid URL format."]}
 BAD_SCHEME = {"url": ["Invalid URL scheme."]}
 SAME_URL = {"error": "URL already exists for this Issue"}
 SAME_REFERENCE = "Issue with the same external id and external source already exists"
-BAD_PAGE_SIZE = {"detail": f"Invalid per_page value. Cannot exceed {MAX_PAGE_SIZE}."}
-BAD_CURSOR = {"detail": "Invalid cursor parameter."}
 # An upload that these end has not brought the file.
 INCOMPLETE = (
     errors.UploadIncompleteError,
@@ -112,7 +112,7 @@ def refusal(problem: RemoraError | HttpError) -> Response:
     status = problem.status if isinstance(problem, HttpError) else STATUSES[type(problem)][0]
     if status == HTTPStatus.NOT_FOUND:
         return _told(status, NOT_THERE)
-    return _told(status, {"detail" if status == HTTPStatus.METHOD_NOT_ALLOWED else "error": problem.message})
+    return _told(status, {"detail" if isinstance(problem, HttpError) else "error": problem.message})
 
 
 def failure(number: str) -> Response:
@@ -224,7 +224,7 @@ async def list_links(visit: Visit) -> Response:
         )
 
     is_ascending = visit.asked("order_by") == "created_at"
-    return await _enveloped(visit, listing, partial(objects.link, place), backwards=is_ascending)
+    return await enveloped(visit, listing, partial(objects.link, place), backwards=is_ascending)
 
 
 async def create_link(visit: Visit) -> Response:
@@ -276,7 +276,7 @@ async def list_activities(visit: Visit) -> Response:
             visit.caller, query, _subject(place), page_size=size, page_token=token, include_total_size=True
         )
 
-    return await _enveloped(visit, listing, partial(objects.activity, place))
+    return await enveloped(visit, listing, partial(objects.activity, place))
 
 
 async def get_activity(visit: Visit) -> Response:
@@ -308,31 +308,42 @@ async def get_work_item_by_key(visit: Visit) -> Response:
 
 
 def routes(uploads: Uploads) -> tuple[Route, ...]:
-    """Return all there is, each of it under the two names that Plane has had for it."""
-    made: list[Route] = []
-    create = partial(create_attachment, uploads)
-    for item, attachments in ((NEW, "attachments/"), (OLD, "issue-attachments/")):
-        files, links, log = item + attachments, f"{item}links/", f"{item}activities/"
-        parts: tuple[tuple[str, str, str, Handler], ...] = (
-            ("POST", files, "UploadTicketService.CreateUploadTicket", create),
-            ("GET", files, "AttachmentService.ListAttachments", list_attachments),
-            ("PATCH", f"{files}<attachment>/", "FileService.CreateFile", complete_attachment),
-            ("GET", f"{files}<attachment>/", "FileService.GetFileDownloadUrl", get_attachment),
-            ("DELETE", f"{files}<attachment>/", "AttachmentService.DeleteAttachment", delete_attachment),
-            ("GET", links, "LinkService.ListLinks", list_links),
-            ("POST", links, "LinkService.CreateLink", create_link),
-            ("GET", f"{links}<link>/", "LinkService.GetLink", get_link),
-            ("PATCH", f"{links}<link>/", "LinkService.UpdateLink", update_link),
-            ("DELETE", f"{links}<link>/", "LinkService.DeleteLink", delete_link),
-            ("GET", log, "ActivityService.ListActivities", list_activities),
-            ("GET", f"{log}<activity>/", "ActivityService.GetActivity", get_activity),
-            ("GET", item, "IssueService.GetIssue", get_work_item),
-        )
-        made += [Route(method, path, rpc, handler, SOURCE) for method, path, rpc, handler in parts]
-    for name in ("work-items", "issues"):
-        path = f"{WORKSPACE}/{name}/<key>/"
-        made.append(Route("GET", path, "IssueService.GetIssue", get_work_item_by_key, SOURCE))
-    return tuple(made)
+    """Return all there is, each path under the two names that Plane has had for it."""
+    files, links, log = f"{NEW}attachments/", f"{NEW}links/", f"{NEW}activities/"
+    create = update_wrapper(partial(create_attachment, uploads), create_attachment)
+    new = (
+        Route("POST", files, "UploadTicketService.CreateUploadTicket", create, SOURCE, body=UPLOAD),
+        Route("GET", files, "AttachmentService.ListAttachments", list_attachments, SOURCE),
+        Route("PATCH", f"{files}<attachment>/", "FileService.CreateFile", complete_attachment, SOURCE, statuses=(204,)),
+        Route(
+            "GET", f"{files}<attachment>/", "FileService.GetFileDownloadUrl", get_attachment, SOURCE,
+            statuses=(302,),
+        ),
+        Route(
+            "DELETE", f"{files}<attachment>/", "AttachmentService.DeleteAttachment", delete_attachment, SOURCE,
+            statuses=(204,),
+        ),
+        Route("GET", links, "LinkService.ListLinks", list_links, SOURCE, PAGE),
+        Route(
+            "POST", links, "LinkService.CreateLink", create_link, SOURCE,
+            body={"url*": "string", "title": "string"}, statuses=(201,),
+        ),
+        Route("GET", f"{links}<link>/", "LinkService.GetLink", get_link, SOURCE),
+        Route(
+            "PATCH", f"{links}<link>/", "LinkService.UpdateLink", update_link, SOURCE,
+            body={"url": "string", "title": "string"},
+        ),
+        Route("DELETE", f"{links}<link>/", "LinkService.DeleteLink", delete_link, SOURCE, statuses=(204,)),
+        Route("GET", log, "ActivityService.ListActivities", list_activities, SOURCE, PAGE),
+        Route("GET", f"{log}<activity>/", "ActivityService.GetActivity", get_activity, SOURCE),
+        Route("GET", NEW, "IssueService.GetIssue", get_work_item, SOURCE),
+    )  # fmt: skip
+    old = (replace(one, path=OLD + one.path.removeprefix(NEW).replace("attachments/", OLD_FILES)) for one in new)
+    by_key = (
+        Route("GET", f"{WORKSPACE}/{name}/<key>/", "IssueService.GetIssue", get_work_item_by_key, SOURCE)
+        for name in ("work-items", "issues")
+    )
+    return (*new, *old, *by_key)
 
 
 def plane(max_bytes: int, types: frozenset[str], rate: Rate | None) -> Dialect:
@@ -413,38 +424,6 @@ def _link(visit: Visit, place: Place) -> Link:
     if link.subject.id != place.issue.id:
         raise errors.NotFoundError("link", f"links/{link.id}")
     return link
-
-
-async def _enveloped(
-    visit: Visit, listing: Listing[Item], render: Callable[[Item], dict[str, Any]], *, backwards: bool = False
-) -> Response:
-    """Answer with the page that is asked for, between the cursors of its neighbours."""
-    cursor = CURSOR.fullmatch(visit.asked("cursor", f"{DEFAULT_PAGE_SIZE}:0:0"))
-    if cursor is None:
-        raise PlaneError(400, BAD_CURSOR)
-    asked = visit.asked("per_page", cursor[1])
-    if not re.fullmatch(r"\d{1,9}", asked, re.ASCII) or not 1 <= int(asked) <= MAX_PAGE_SIZE:
-        raise PlaneError(400, BAD_PAGE_SIZE)
-    size = int(asked)
-    number = int(cursor[2])
-    offset = number * int(cursor[1])
-    items, total = await visit.calls.read(window, listing, offset, size, backwards=backwards)
-    return JSONResponse(
-        {
-            "grouped_by": None,
-            "sub_grouped_by": None,
-            "total_count": total,
-            "next_cursor": f"{size}:{number + 1}:0",
-            "prev_cursor": f"{size}:{number - 1}:1",
-            "next_page_results": offset + size < total,
-            "prev_page_results": number > 0,
-            "count": len(items),
-            "total_pages": -(-total // size),
-            "total_results": total,
-            "extra_stats": None,
-            "results": [render(one) for one in items],
-        }
-    )
 
 
 def _file_name(given: object) -> str:
