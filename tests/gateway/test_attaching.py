@@ -65,7 +65,7 @@ def states(server: RunningServer) -> list[int]:
 
 def is_clean(server: RunningServer) -> bool:
     """Tell whether the server keeps no bytes."""
-    return not server.blob_files() and not server.used_bytes()
+    return not server.blob_files() and not server.staged_bytes("")
 
 
 def test_flat_memory(start_server: Start, new_issue: str) -> None:
