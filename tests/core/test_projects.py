@@ -45,8 +45,9 @@ def test_which_issues_are_in_a_project(world: World) -> None:
 
 def test_a_project(world: World) -> None:
     """A project is found in its own workspace, by either spelling of its id."""
-    plat = added(world, "PLAT")
+    web, plat = added(world, "WEB"), added(world, "PLAT")
     projects = Projects(world.store)
+    assert projects.get(world.jo, web.id) == web
     for spelling in (plat.id, str(ids.to_uuid(plat.id))):
         assert projects.get(world.jo, spelling) == plat
         with pytest.raises(NotFoundError):

@@ -33,8 +33,8 @@ class Place:
 
 
 def uuid(id_: str) -> str | None:
-    """Return an id as Plane spells it."""
-    return str(ids.to_uuid(id_)) if id_ else None
+    """Return an id as Plane spells it; what is none, such as the name of the service itself, has no spelling."""
+    return str(ids.to_uuid(id_)) if "_" in id_ else None
 
 
 def pending(place: Place, ticket: Ticket) -> dict[str, Any]:

@@ -23,7 +23,9 @@ from plane.models.work_items import (
 from remora.v1 import issue_pb2, issue_service_pb2
 from remora_server import dev
 from remora_server.core import ids
+from remora_server.core.files import SERVICE
 from remora_server.gateway.dialects.plane import Uploads, routes
+from remora_server.gateway.plane_objects import uuid
 from tests.gateway.exchanging import Replay, exchanges_of
 from tests.running import Api, RunningServer
 
@@ -217,6 +219,11 @@ def test_its_description(server: RunningServer) -> None:
             del operation["operationId"]
     assert new == old
     assert "/api/v1/workspaces/{workspace}/issues/{key}/" in paths
+
+
+def test_what_the_service_did_by_itself() -> None:
+    """The service is no user of Plane's, and has no id there."""
+    assert uuid(SERVICE.id) is None
 
 
 def test_names_and_numbers(one: Desk) -> None:
