@@ -250,8 +250,8 @@ def previews_of(config: Config, stores: Stores) -> PreviewUpkeep:
     pages = Pages(signing_key(config, stores), clock)
     subjects = Subjects(metadata, clock, strict=config.strict_issues)
     log_of_changes = ActivityLog(metadata, pages, clock, subjects)
-    # Only what can be shown gets a job; a server that has a scanner asks it first.
-    inspections = Inspections(metadata, clock, kinds=RENDERED)
+    # With a scanner everything gets a job that it has not seen, otherwise what can be shown.
+    inspections = Inspections(metadata, clock, kinds=RENDERED, is_scanning=bool(config.scanner))
     quota = Quota(metadata, clock, config.quota_bytes)
     files = Files(
         *(metadata, stores.blobs, subjects, log_of_changes, pages, clock), quota=quota, inspections=inspections

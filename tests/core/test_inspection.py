@@ -154,3 +154,19 @@ def test_quarantine_outlives_deletion(make_world: Callable[..., World]) -> None:
     assert world.intake.find_existing(world.jo, FileSpec("a.txt", 4, checksums=again.checksums)) is None
     with pytest.raises(errors.FileQuarantinedError):
         world.files.readable(world.kim, again.id)
+
+
+def test_what_is_stored_already_is_scanned(make_world: Callable[..., World]) -> None:
+    """An upload that is answered by a file which is there has that content scanned, if nobody has scanned it yet."""
+    world = make_world(scanner=Judge())
+    first = world.upload(world.jo, b"EVIL", "a")
+    world.database.inner.execute_sql("DELETE FROM media_jobs")
+    again = world.upload(world.jo, b"EVIL", "a")
+    assert again.id == first.id
+    assert world.jobs.work()
+    assert world.files.get(world.jo, first.id).state is FileState.QUARANTINED
+    born = world.upload(world.jo, b"EVIL", "b")
+    assert [one.type for one in world.told() if one.resource_id == born.id] == [
+        "file.created.v1",
+        "file.quarantined.v1",
+    ]

@@ -168,7 +168,7 @@ def test_a_loss_is_tried_again_once(world: World) -> None:
         assert not world.jobs.work()
         world.clock.pass_by(HOUR)
     assert now(world, file).preview == Preview("IMAGE", PreviewState.FAILED, "the decoder crashed")
-    assert len(world.complaints) == ATTEMPTS - 1
+    assert [("tried once more" in one, "given up" in one) for one in world.complaints] == [(True, False), (False, True)]
     assert not world.jobs.work()
 
 
@@ -409,6 +409,9 @@ def test_what_is_found_is_quarantined(make_world: Callable[..., World]) -> None:
     assert now(world, clean).preview == READY
     assert [data for _, data in world.decoder.seen] == [PNG]
     assert types(world).count("file.quarantined.v1") == 2
+    (told,) = world.complaints
+    assert "'Evil.Test'" in told
+    assert all(file.id in told for file in files)
 
 
 def test_everything_is_scanned(make_world: Callable[..., World]) -> None:

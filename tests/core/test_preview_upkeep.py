@@ -159,6 +159,28 @@ def test_old_content_is_scanned_before_it_is_shown(make_world: Callable[..., Wor
     assert upkeep.retry(Retry.ALL, deaf).jobs == 0
 
 
+def test_what_no_scanner_has_seen(make_world: Callable[..., World]) -> None:
+    """Everything that was stored before there was a scanner is scanned; what was decoded is not decoded again."""
+    world = make_world(scanner=Judge())
+    files = [world.upload(world.jo, data, "a") for data in (b"EVIL", b"\0EVIL", PNG)]
+    while world.jobs.work():
+        pass
+    world.database.command("UPDATE media_jobs SET finding = '', is_scanned = 0")
+    world.database.command("UPDATE files SET state = 'ACTIVE'")
+    world.database.inner.execute_sql("DELETE FROM media_jobs WHERE blob_id = ?", (files[1].blob_id,))
+    decoded = len(world.decoder.seen)
+    upkeep = PreviewUpkeep(world.store, world.blobs, world.changes, world.clock, world.files, world.inspections)
+    assert upkeep.retry(Retry.FAILED, deaf).jobs == 0
+    assert upkeep.retry(Retry.ALL, deaf).jobs >= 3
+    while world.jobs.work():
+        pass
+    states = [now(world, file).state for file in files]
+    assert states == [FileState.QUARANTINED, FileState.QUARANTINED, FileState.ACTIVE]
+    assert now(world, files[2]).preview.state is PreviewState.READY
+    assert len(world.decoder.seen) == decoded
+    assert upkeep.retry(Retry.ALL, deaf).jobs == 0
+
+
 def test_what_is_known_already_is_not_read(world: World, upkeep: PreviewUpkeep) -> None:
     """A type that was found before is enough; bytes that are gone stop nothing."""
     known, gone = (take(world, PNG + name * 1000).file for name in (b"known", b"gone!"))

@@ -88,7 +88,7 @@ def test_what_is_not_there(world: World) -> None:
 
     world.decoder.renders = refuse
     world.jobs.work()
-    with pytest.raises(errors.PreviewUnavailableError, match="there is no preview: it is broken; read the original"):
+    with pytest.raises(errors.PreviewUnavailableError, match=r"there is no preview \(it is broken\); read"):
         world.renditions.of(world.files.get(world.jo, pending.id), Form.PREVIEW)
 
 

@@ -179,7 +179,7 @@ class PreviewUnavailableError(RemoraError):
         if state == "PENDING":
             message = "the preview is being made; ask again in a moment, or wait for the activity file.previewed.v1."
         elif state == "FAILED":
-            message = f"there is no preview: {why}; read the original."
+            message = f"there is no preview ({why}); read the original."
         super().__init__(message)
 
 

@@ -114,6 +114,8 @@ class Files:
         )
         self._store.add_file(file)
         self._record(caller, "created", file)
+        if file.state is FileState.QUARANTINED:
+            self._record(_service(file.workspace_id), "quarantined", file, ["state"])
         return file
 
     def get(self, caller: Caller, file_id: str, field: str = "file_id") -> File:
@@ -302,7 +304,7 @@ class Files:
             verb = "quarantined"
         elif changed.preview.state is PreviewState.READY:
             verb = "previewed"
-        self._record(Caller(file.workspace_id, "", SERVICE, frozenset()), verb, changed, differing)
+        self._record(_service(file.workspace_id), verb, changed, differing)
 
     def _measured(self, stored: File, said: Media, language: str) -> Media:
         """Return what a caller says of a file's contents, but for what was found out itself."""
@@ -340,3 +342,7 @@ class Files:
             changed_fields=changed_fields,
             visible_to="" if attached else file.creator.id,
         )
+
+
+def _service(workspace_id: str) -> Caller:
+    return Caller(workspace_id, "", SERVICE, frozenset())

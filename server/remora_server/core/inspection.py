@@ -43,7 +43,7 @@ class Inspections:
         self._store = store
         self._clock = clock
         self._kinds = kinds or {}
-        self._is_scanning = is_scanning
+        self.is_scanning = is_scanning
         self._language_of = language_of
         self._wake = wake
         self._previewer = previewer
@@ -70,13 +70,13 @@ class Inspections:
         job = None if is_new else self._store.media_job(blob.id)
         kind = self._kinds.get(detected, "")
         if job is None:
-            if not kind and not self._is_scanning:
+            if not kind and not self.is_scanning:
                 return Inspection(detected, preview=_plain(detected))
             # Also for a blob of before there were jobs.
             job = self._job(blob, detected, kind, media)
             self._store.add_media_job(job)
             self._wake()
-        elif self._is_scanning and job.is_done and not job.is_scanned:
+        elif self.is_scanning and job.is_done and not job.is_scanned:
             # Whoever did it had no scanner. Decoding is not done again: its end is final.
             job = replace(job, is_done=False, attempts=0, epoch=job.epoch + 1, due_time=self._clock.now())
             self._store.update_media_job(job)

@@ -76,12 +76,14 @@ class Intake:
         """Answer an upload with content that is there: the caller's own file of that name and type, or a new one."""
         wanted = _typed(spec, existing.detected_content_type)
         file = dedup.same_file(self._store, caller, existing, wanted)
-        if file is None:
+        if file is None or self._inspections.is_scanning:
             blob = self._store.blob(existing.blob_id)
             if blob is None:
                 raise errors.StoredContentCorruptError
+            # With a scanner also where nothing new comes of it: what nobody has scanned yet is scanned now.
             inspection = self._inspections.of(blob, existing.detected_content_type)
-            file = self._files.add(caller, wanted, blob, inspection)
+            if file is None:
+                file = self._files.add(caller, wanted, blob, inspection)
         attached = self._attach(caller, file, attach_to, attachment_id, spec.external_ref)
         return Taken(file, UploadOutcome.ALREADY_EXISTS, attached)
 

@@ -261,6 +261,9 @@ class MediaJobs:
             self._told(f"decoding {job.blob_id} is tried once more: {reason}")
             self._changes.run(lambda: self._note(job, lambda it: replace(it, due_time=self._clock.now() + RETRY)))
         else:
+            self._told(
+                f"decoding {job.blob_id} was given up: {reason}; `remora-server previews --retry failed` tries again"
+            )
             self._end(job, Preview(job.preview.kind, PreviewState.FAILED, reason))
 
     def _put_off(self, job: MediaJob, wait: Micros = WAIT) -> None:
@@ -279,7 +282,11 @@ class MediaJobs:
             return
         done = replace(current, is_done=True, preview=preview, media=job.media, finding=job.finding)
         self._store.update_media_job(replace(done, is_scanned=job.is_scanned or current.is_scanned))
-        for file in self._store.files_on_blob(job.blob_id):
+        files = self._store.files_on_blob(job.blob_id)
+        if job.finding:
+            named = ", ".join(f"files/{file.id} ({file.name!r})" for file in files)
+            self._told(f"quarantined, since the scanner found {job.finding!r}: {named}")
+        for file in files:
             changed = replace(file, media=overlaid(file.media, job.media), preview=preview)
             if job.finding and file.state is FileState.ACTIVE:
                 changed = replace(changed, state=FileState.QUARANTINED)

@@ -93,7 +93,7 @@ class PreviewUpkeep:
         done = Retried(total=sum(self._store.count_media_jobs().values()))
         last = ""
         while jobs := self._store.media_jobs_after(last, self._batch):
-            wanted = [job.blob_id for job in jobs if _is_wanted(job, which)]
+            wanted = [job.blob_id for job in jobs if self._is_wanted(job, which)]
             if wanted:
                 done.jobs += self._changes.run(partial(self._put_back, wanted, which))
             done.looked_at += len(jobs)
@@ -107,9 +107,10 @@ class PreviewUpkeep:
         put_back = 0
         for blob_id in blob_ids:
             job = self._store.media_job(blob_id)
-            if job is None or not _is_wanted(job, which):
+            if job is None or not self._is_wanted(job, which):
                 continue
-            preview = Preview(job.preview.kind, PreviewState.PENDING)
+            # What only has to be scanned keeps what it has to show.
+            preview = Preview(job.preview.kind, PreviewState.PENDING) if _has_failed(job) else job.preview
             # Another epoch, so that what somebody who was thought dead still comes to counts for nothing.
             again = replace(job, is_done=False, preview=preview, attempts=0, epoch=job.epoch + 1)
             self._store.update_media_job(replace(again, due_time=self._clock.now()))
@@ -172,7 +173,11 @@ class PreviewUpkeep:
                 self._files.note_inspection(file, changed)
         return begun
 
+    def _is_wanted(self, job: MediaJob, which: Retry) -> bool:
+        if which is Retry.ALL and self._inspections.is_scanning and job.is_done and not job.is_scanned:
+            return True
+        return _has_failed(job) and (which is not Retry.MISSING or PreviewerMissingError.is_reason(job.preview.reason))
 
-def _is_wanted(job: MediaJob, which: Retry) -> bool:
-    is_failed = job.is_done and job.preview.state is PreviewState.FAILED
-    return is_failed and (which is not Retry.MISSING or PreviewerMissingError.is_reason(job.preview.reason))
+
+def _has_failed(job: MediaJob) -> bool:
+    return job.is_done and job.preview.state is PreviewState.FAILED

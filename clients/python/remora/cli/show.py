@@ -104,6 +104,7 @@ def attachment(shown: Attachment) -> dict[str, object]:
 def file_facts(shown: File | None) -> dict[str, object]:
     """Describe to a program what a file is and how it looks."""
     return {
+        "state": shown.state if shown else None,
         "content_type": shown.content_type if shown else None,
         "detected_content_type": shown.detected_content_type if shown else None,
         "media": {name: value for name, value in asdict(shown.media).items() if value} if shown else None,
@@ -115,6 +116,8 @@ def looks(shown: File | None) -> str:
     """Describe to a person how a file looks: `4032 x 3024`, `1:23`, `12 pages`, `python`, and its preview."""
     if shown is None:
         return ""
+    if shown.state == "quarantined":
+        return "quarantined: found dangerous, can't be read"
     media, preview = shown.media, shown.preview
     said = []
     if media.width and media.height:

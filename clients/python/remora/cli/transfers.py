@@ -202,4 +202,6 @@ def _put_one(
         show.line(show.put(done))
     else:
         outcome = "stored" if done.outcome == "stored" else "already stored"
+        if done.file.state == "quarantined":
+            outcome += ", but known to be dangerous and quarantined"
         show.text(f"{show.plain(done.name)}: {outcome}, {show.size(done.bytes_sent)} sent  {done.file.id}")
