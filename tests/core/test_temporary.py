@@ -33,7 +33,7 @@ def test_attached_once(world: World, temporary: Temporary) -> None:
         world.do(temporary.attach, world.jo, issue(), [file_id])
     world.do(world.attachments.delete, world.jo, made.id)
     with pytest.raises(ValidationFailedError):
-        world.do(temporary.attach, world.jo, issue(), [file_id])
+        temporary.get(world.jo, file_id)
 
 
 def test_all_or_none(world: World, temporary: Temporary) -> None:

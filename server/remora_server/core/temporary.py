@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from remora_server.core import access, ids
+from remora_server.core import ids
 from remora_server.core.attachments import Attachments, Draft
 from remora_server.core.errors import invalid
 from remora_server.core.files import Files
@@ -33,10 +33,10 @@ class Temporary:
         return self._files.get(caller, file_id)
 
     def get(self, caller: Caller, file_id: str) -> File:
-        """Return a temporary file of the caller's, while it can be attached."""
+        """Return a temporary file of the caller's, while it can be attached: nobody else sees what never was."""
         file = self._files.readable(caller, file_id)
         is_due = file.detach_time is None or file.detach_time + LIFETIME <= self._clock.now()
-        if file.was_attached or is_due or not access.owns(caller, file.creator.id):
+        if file.was_attached or is_due:
             raise invalid(
                 "attachmentIds",
                 "names no temporary file of yours: each can be attached once, within a day; upload again",

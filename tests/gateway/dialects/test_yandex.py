@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import httpx
 import pytest
@@ -17,11 +17,13 @@ from PIL import Image
 from starlette.responses import JSONResponse
 from yandex_tracker_client import TrackerClient, exceptions
 
-from remora.v1 import issue_pb2, issue_service_pb2
+from remora.v1 import attachment_service_pb2, issue_pb2, issue_service_pb2
 from remora_server.gateway.dialects.yandex import reconsidered
 from tests.combinations import only_disk
 from tests.faulty import Faults
 from tests.gateway.exchanging import Replay, exchanges_of
+from tests.media.making import pages
+from tests.previewing import settled
 from tests.running import Api, RunningServer
 
 EXCHANGES = exchanges_of("yandex")
@@ -288,6 +290,16 @@ def test_what_is_not_there(ask: Ask, server: RunningServer, new_issue: str) -> N
     stranger = at_door(server, server.new_key("stranger", workspace=f"other-{uuid4().hex[:8]}"))
     for path in (here, f"{here}/attachments", f"{here}/attachments/{mine}", f"{here}/attachments/{mine}/a.bin"):
         assert code(stranger(path)) == 404
+
+
+def test_thumbnails_are_of_images(ask: Ask, server: RunningServer, new_issue: str) -> None:
+    """A PDF has a preview elsewhere, and none here."""
+    made = attach(ask, new_issue, pages(["0 0 30 40"]) + uuid4().bytes, "a.pdf")
+    api = server.api()
+    query = attachment_service_pb2.GetAttachmentRequest(attachment_id=str(UUID(int=int(made["id"]))))
+    settled(api, api.attachments.GetAttachment(query).attachment.file_id)
+    assert "thumbnail" not in ask(made["self"]).json()
+    assert code(ask(made["content"].replace("/attachments/", "/thumbnails/").rpartition("/")[0])) == 404
 
 
 def test_by_id(ask: Ask, server: RunningServer, new_issue: str) -> None:
