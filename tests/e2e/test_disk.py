@@ -128,8 +128,8 @@ def test_a_full_disk(disk: Disk) -> None:
 def test_a_full_disk_under_the_database(disk: Disk) -> None:
     """P03: where not even a row can be written every change is STORAGE_FULL, and nothing of it is there."""
     api = disk.server.api()
+    half = new_ticket(api).id  # While there is room for its row.
     stored = fill(api, "FULL-1")
-    half = new_ticket(api).id
     with refused(*FULL):
         for _ in range(VOLUME_BYTES // (16 * KIB)):
             data = os.urandom(16 * KIB)
