@@ -164,7 +164,7 @@ class RunningServer:
     def used_bytes(self) -> int:
         """Return what contents of files take where they are kept, staged ones too."""
         if combinations.BLOBS == "disk":
-            return sum(path.stat().st_blocks * 512 for path in self.blob_files())
+            return sum(map(_blocks_of, self.blob_files()))
         objects = combinations.fake_gcs().objects(combinations.prefix_of(self.data))
         return sum(objects.values()) + self.staged_bytes("")
 
@@ -297,6 +297,14 @@ def until(condition: Callable[[], object], seconds: float = 10.0) -> None:
     while not condition():
         assert time.monotonic() < end, "the condition did not come true in time"
         time.sleep(0.02)
+
+
+def _blocks_of(path: Path) -> int:
+    """Return what a file takes of its disk; nothing if it has just been removed."""
+    try:
+        return path.stat().st_blocks * 512
+    except FileNotFoundError:
+        return 0
 
 
 def _clean_environment() -> dict[str, str]:
