@@ -478,6 +478,14 @@ def test_a_scanner_that_thinks(make_world: Callable[..., World]) -> None:
     assert now(world, file).state is FileState.QUARANTINED
 
 
+def test_a_file_of_ones_own(world: World) -> None:
+    """Nobody else hears of what was found out about a file that hangs on nothing."""
+    file = picture(world)
+    world.jobs.work()
+    assert [one.type for one in world.told(world.jo) if one.resource_id == file.id][-1] == "file.previewed.v1"
+    assert [one.type for one in world.told(world.kim) if one.resource_id == file.id] == []
+
+
 def test_a_file_on_an_issue(world: World) -> None:
     """Whoever sees the issue sees the activity."""
     world.upload(world.jo, PNG, "a.png", issue())
