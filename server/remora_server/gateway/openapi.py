@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
+from remora_server.gateway.own_paths import TAG, own_paths
 from remora_server.gateway.route import Dialect, Route
 
 TYPES: Mapping[str, Mapping[str, Any]] = {
@@ -16,7 +17,25 @@ TYPES: Mapping[str, Mapping[str, Any]] = {
     "integer": {"type": "integer"},
     "boolean": {"type": "boolean"},
     "time": {"type": "string", "format": "date-time"},
+    "uuid": {"type": "string", "format": "uuid"},
+    "decimal": {"type": "string", "pattern": "^[0-9]+$"},
     "object": {"type": "object"},
+    "issue": {
+        "anyOf": [
+            {"type": "string"},
+            {"type": "object", "properties": {"key": {"type": "string"}, "id": {"type": "string"}}},
+        ]
+    },
+}
+SCHEMES: Mapping[str, Mapping[str, Any]] = {
+    "bearer": {"type": "http", "scheme": "bearer"},
+    "apiKey": {"type": "apiKey", "in": "header", "name": "X-Api-Key"},
+    "oauth": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "Authorization",
+        "description": "The word OAuth, a space, and the key.",
+    },
 }
 REFUSALS = {
     400: "Something in the request can't be accepted.",
@@ -38,37 +57,37 @@ def document(dialects: Sequence[Dialect], scopes: Mapping[str, str], base_path: 
         "info": {
             "title": "Remora",
             "version": version("remora"),
-            "description": "What clients of other systems find here. Every path is one of the system that tags it.",
+            "description": "What clients of other systems find here. Every path is one of the system that tags it, "
+            "or the server's own.",
         },
         "servers": [{"url": base_path or "/"}],
-        "tags": [{"name": dialect.name} for dialect in dialects],
-        "paths": dict(sorted(paths.items())),
+        "tags": [*({"name": dialect.name} for dialect in dialects), {"name": TAG}],
+        "paths": dict(sorted({**paths, **own_paths()}.items())),
         "components": {
             "securitySchemes": {
-                "bearer": {"type": "http", "scheme": "bearer"},
-                "apiKey": {"type": "apiKey", "in": "header", "name": "X-Api-Key"},
+                **SCHEMES,
                 "token": {
                     "type": "oauth2",
                     "flows": {"clientCredentials": {"tokenUrl": f"{base_path}/oauth/token", "scopes": _scopes(scopes)}},
                 },
             }
         },
-        "security": [{"bearer": []}, {"token": []}, {"apiKey": []}],
     }
 
 
 def _operation(dialect: Dialect, route: Route, scope: str) -> dict[str, Any]:
     places = [
-        {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
+        {"name": name, "in": "path", "required": True, "schema": _part(dialect.places.get(name, "string"))}
         for name in re.findall(r"<(\w+)>", route.path)
     ]
-    asked = [{"name": name, "in": "query", "schema": TYPES[kind]} for name, kind in route.query.items()]
+    asked = [{"name": name, "in": "query", "schema": _schema(kind)} for name, kind in route.query.items()]
     operation: dict[str, Any] = {
         "operationId": f"{dialect.name}.{_word(route)}",
         "summary": (inspect.getdoc(route.handler) or "").partition("\n")[0],
         "description": f"As {route.rpc}, with the scope `{scope}`. Source: {route.source}.",
         "tags": [dialect.name],
         "parameters": [*places, *asked],
+        "security": [{name: [scope] if name == "token" and scope else []} for name in dialect.security],
         "responses": {
             **{str(status): {"description": "Done."} for status in route.statuses},
             **{str(status): {"description": told} for status, told in REFUSALS.items()},
@@ -88,9 +107,19 @@ def _content(route: Route) -> dict[str, Any]:
             "required": ["file"],
         }
         return {"multipart/form-data": {"schema": schema}}
-    fields = {name.rstrip("*"): TYPES[kind] for name, kind in route.body.items()}
+    fields = {name.rstrip("*"): _schema(kind) for name, kind in route.body.items()}
     required = [name.rstrip("*") for name in route.body if name.endswith("*")]
     return {"application/json": {"schema": {"type": "object", "properties": fields, "required": required}}}
+
+
+def _schema(kind: str) -> Mapping[str, Any]:
+    """Return the schema of a type: one of TYPES, or words to choose from with bars between them."""
+    return {"type": "string", "enum": kind.split("|")} if "|" in kind else TYPES[kind]
+
+
+def _part(kind: str) -> Mapping[str, Any]:
+    """Return the schema of a part of a path, which is never empty."""
+    return {**_schema(kind), "minLength": 1}
 
 
 def _template(path: str) -> str:

@@ -131,7 +131,7 @@ class Route:
     rpc: str  # such as `LinkService.CreateLink`
     handler: Handler
     source: str
-    query: Mapping[str, str] = field(default_factory=dict)  # parameters and their types, as in TYPES of `openapi.py`
+    query: Mapping[str, str] = field(default_factory=dict)  # parameters and their types, which `openapi.py` knows
     body: Mapping[str, str] = field(default_factory=dict)  # fields of a JSON object; required ones end in an asterisk
     form: bool = False  # whether the body is a multipart form with a file
     statuses: Sequence[int] = (200,)  # of success
@@ -151,8 +151,10 @@ class Dialect:
     credential: Callable[[Headers], str]  # raises TokenMissingError
     refusal: Callable[[RemoraError | HttpError], Response]
     failure: Callable[[str], Response]  # for a mistake of ours, by its number in the log
+    security: Sequence[str]  # in which forms a key may come, as in SCHEMES of `openapi.py`
     widened: Callable[[frozenset[str]], frozenset[str]] = frozenset  # what a key's scopes mean at this door
     ends_freely: bool = False  # whether a path may end with a slash or not
+    places: Mapping[str, str] = field(default_factory=dict)  # types of the parts of paths; others are texts
     # The last word on a refusal, by method and path of its request.
     reconsidered: Callable[[str, str, Response], Response] = _as_it_is
     rate: Rate | None = None  # how many requests a key may make; None is no limit

@@ -47,7 +47,8 @@ FORM = "HTTP_POST_FORM"
 UPLOAD = {
     "name*": "string", "type*": "string", "size*": "integer", "external_id": "string", "external_source": "string",
 }  # fmt: skip
-PAGE = {"per_page": "integer", "cursor": "string", "order_by": "string"}
+PAGE = {"per_page": "integer", "cursor": "string", "order_by": "created_at|-created_at"}
+PLACES = dict.fromkeys(("project", "issue", "attachment", "link", "activity"), "uuid")
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 # Every other event of an issue is none of Plane's.
 EVENTS = tuple(objects.EVENTS)
@@ -349,7 +350,8 @@ def routes(uploads: Uploads) -> tuple[Route, ...]:
 def plane(max_bytes: int, types: frozenset[str], rate: Rate | None) -> Dialect:
     """Return the dialect with the settings that it has."""
     served = routes(Uploads(max_bytes, types))
-    return Dialect("plane", ("/api/v1/",), served, credential, refusal, failure, rate=rate)
+    keys = ("apiKey", "bearer", "token")
+    return Dialect("plane", ("/api/v1/",), served, credential, refusal, failure, keys, places=PLACES, rate=rate)
 
 
 async def _place(visit: Visit) -> Place:

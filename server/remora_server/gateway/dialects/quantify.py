@@ -251,7 +251,7 @@ ROUTES = (
         {**PAGE, "status_id": "strings", "assignee_user_account_id": "strings", "include_completed": "boolean"},
     ),
 )  # fmt: skip
-QUANTIFY = Dialect("quantify", ("/v1/",), ROUTES, credential, refusal, failure, widened)
+QUANTIFY = Dialect("quantify", ("/v1/",), ROUTES, credential, refusal, failure, ("bearer", "token"), widened)
 
 
 def _issue(visit: Visit) -> Subject:

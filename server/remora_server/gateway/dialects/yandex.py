@@ -320,32 +320,62 @@ async def get_user(visit: Visit) -> Response:
     return JSONResponse(told)
 
 
+FILE_NAME = {"filename": "string"}
+LENT = (200, 206, 304)
 ROUTES = (
-    Route("POST", f"{ISSUE}/attachments", "FileService.UploadFile", attach, SOURCE),
+    Route(
+        "POST", f"{ISSUE}/attachments", "FileService.UploadFile", attach, SOURCE,
+        FILE_NAME, form=True, statuses=(201,),
+    ),
     Route("GET", f"{ISSUE}/attachments", "AttachmentService.ListAttachments", list_attachments, SOURCE),
     Route("GET", f"{ISSUE}/attachments/<attachment>", "AttachmentService.GetAttachment", get_attachment, SOURCE),
     Route(
-        "DELETE", f"{ISSUE}/attachments/<attachment>", "AttachmentService.DeleteAttachment", delete_attachment, SOURCE
+        "DELETE", f"{ISSUE}/attachments/<attachment>", "AttachmentService.DeleteAttachment", delete_attachment, SOURCE,
+        statuses=(204,),
     ),
-    Route("GET", f"{ISSUE}/attachments/<attachment>/<name>", "FileService.ReadFile", get_content, SOURCE),
-    Route("GET", f"{ISSUE}/thumbnails/<attachment>", "FileService.ReadFile", get_thumbnail, SOURCE),
-    Route("POST", TEMPORARY, "FileService.UploadFile", keep_temporary, SOURCE),
+    Route(
+        "GET", f"{ISSUE}/attachments/<attachment>/<name>", "FileService.ReadFile", get_content, SOURCE,
+        statuses=LENT,
+    ),
+    Route("GET", f"{ISSUE}/thumbnails/<attachment>", "FileService.ReadFile", get_thumbnail, SOURCE, statuses=LENT),
+    Route(
+        "POST", TEMPORARY, "FileService.UploadFile", keep_temporary, SOURCE,
+        FILE_NAME, form=True, statuses=(201,),
+    ),
     Route("GET", f"{TEMPORARY}/<file>", "FileService.GetFile", get_temporary, SOURCE),
-    Route("GET", f"{TEMPORARY}/<file>/<name>", "FileService.ReadFile", get_temporary_content, SOURCE),
+    Route(
+        "GET", f"{TEMPORARY}/<file>/<name>", "FileService.ReadFile", get_temporary_content, SOURCE,
+        statuses=LENT,
+    ),
     Route("GET", ISSUE, "IssueService.GetIssue", get_issue, SOURCE),
-    Route("PATCH", ISSUE, "AttachmentService.CreateAttachment", change_issue, SOURCE),
+    Route(
+        "PATCH", ISSUE, "AttachmentService.CreateAttachment", change_issue, SOURCE,
+        body={"attachmentIds": "strings"},
+    ),
     Route("GET", "/<version>/fields", "IssueService.GetIssue", list_fields, SOURCE),
-    Route("GET", f"{ISSUE}/changelog", "ActivityService.ListActivities", list_changes, SOURCE),
+    Route(
+        "GET", f"{ISSUE}/changelog", "ActivityService.ListActivities", list_changes, SOURCE,
+        {"perPage": "integer", "id": "decimal", "type": "strings", "field": "strings"},
+    ),
     Route("GET", f"{ISSUE}/changelog/<change>", "ActivityService.GetActivity", get_change, SOURCE),
     Route("GET", f"{ISSUE}/links", "IssueService.ListIssues", list_links, SOURCE),
-    Route("POST", f"{ISSUE}/links", "IssueService.UpsertIssue", create_link, SOURCE),
-    Route("DELETE", f"{ISSUE}/links/<link>", "IssueService.UpsertIssue", delete_link, SOURCE),
+    Route(
+        "POST", f"{ISSUE}/links", "IssueService.UpsertIssue", create_link, SOURCE,
+        body={"relationship*": f"{IS_PARENT}|{IS_SUBTASK}", "issue*": "issue"}, statuses=(201,),
+    ),
+    Route("DELETE", f"{ISSUE}/links/<link>", "IssueService.UpsertIssue", delete_link, SOURCE, statuses=(204,)),
     Route("GET", f"{ISSUE}/remotelinks", "LinkService.ListLinks", list_remotelinks, SOURCE),
-    Route("POST", f"{ISSUE}/remotelinks", "LinkService.CreateLink", create_remotelink, SOURCE),
-    Route("DELETE", f"{ISSUE}/remotelinks/<link>", "LinkService.DeleteLink", delete_remotelink, SOURCE),
+    Route(
+        "POST", f"{ISSUE}/remotelinks", "LinkService.CreateLink", create_remotelink, SOURCE,
+        body={"relationship": f"{RELATES}|{RELATES.lower()}", "key*": "string", "origin": "string"}, statuses=(201,),
+    ),
+    Route(
+        "DELETE", f"{ISSUE}/remotelinks/<link>", "LinkService.DeleteLink", delete_remotelink, SOURCE,
+        statuses=(204,),
+    ),
     Route("GET", "/<version>/myself", "CapabilityService.GetCapabilities", get_user, SOURCE),
     Route("GET", "/<version>/users/<user>", "CapabilityService.GetCapabilities", get_user, SOURCE),
-)
+)  # fmt: skip
 YANDEX = Dialect(
     "yandex",
     ("/v2/", "/v3/"),
@@ -353,7 +383,9 @@ YANDEX = Dialect(
     credential,
     refusal,
     failure,
+    ("oauth", "bearer", "token"),
     ends_freely=True,
+    places={"version": "v2|v3", **dict.fromkeys(("attachment", "file", "change", "link", "user"), "decimal")},
     reconsidered=reconsidered,
 )
 
