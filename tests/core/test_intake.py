@@ -127,3 +127,30 @@ def test_a_file_of_its_own(world: World) -> None:
     assert (first.blob_is_new, second.blob_is_new) == (True, False)
     assert (first.file.id != second.file.id, first.file.blob_id) == (True, second.file.blob_id)
     assert first.attachment_id != second.attachment_id
+
+
+def test_an_external_reference_of_its_own(world: World) -> None:
+    """There a whole reference names one live file on a subject; elsewhere, or by half, it may name several."""
+    subject = world.do(world.subjects.resolve, world.jo, issue(), register=True)
+    other = world.do(world.subjects.resolve, world.jo, issue("ENG-2"), register=True)
+
+    def take(to: Subject | None, source: str, id_: str, *, as_new_file: bool = True) -> str:
+        spec = FileSpec("a.txt", external_ref=ExternalRef(source, id_))
+        taken = world.do(world.intake.take, world.jo, spec, CONTENT, inline=DATA, attach_to=to, as_new_file=as_new_file)
+        return str(taken.attachment_id)
+
+    first = take(subject, "jira", "7")
+    with pytest.raises(errors.ExternalRefExistsError) as refused:
+        take(subject, "jira", "7")
+    assert refused.value.metadata == {"attachment_id": first}
+    assert take(subject, "jira", "7", as_new_file=False) in {first, take(subject, "jira", "8")}
+    for to, source, id_ in (
+        (other, "jira", "7"),
+        (subject, "other", "7"),
+        (subject, "jira", ""),
+        (subject, "jira", ""),
+    ):
+        assert take(to, source, id_)
+    assert take(None, "jira", "7") == ""
+    world.do(world.attachments.delete, world.jo, first)
+    assert take(subject, "jira", "7")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -17,6 +18,7 @@ from remora_server.core.errors import (
 )
 from remora_server.core.links import LinkDraft
 from remora_server.core.model import Link, Subject
+from remora_server.core.ports import ActivityQuery
 from tests.core.world import World, issue
 
 URL = "https://e.org/1"
@@ -60,6 +62,9 @@ def test_updates(world: World) -> None:
     assert same == made
     assert world.do(world.links.update, world.jo, made.id, draft, ["title"]).url == URL
     moved = world.do(world.links.update, world.kim, made.id, draft, ["url"], '"2"')
+    (told, *_) = world.log.list(world.jo, ActivityQuery("acme", types=("link.updated.v1",)), None).items
+    summary: Any = told.payload["link"]
+    assert (summary["url"], summary["before"], told.changed_fields) == (moved.url, {"url": URL}, ("url",))
     assert (moved.url, moved.title, moved.version, moved.creator) == ("https://e.org/2", "t2", 3, world.jo.actor)
     with pytest.raises(EtagMismatchError):
         world.do(world.links.update, world.jo, made.id, draft, [], '"1"')

@@ -173,6 +173,12 @@ class LinkUrlExistsError(RemoraError):
     default_reason = "LINK_URL_EXISTS"
 
 
+class ExternalRefExistsError(RemoraError):
+    """The subject already has a file with this external reference."""
+
+    default_reason = "EXTERNAL_REF_EXISTS"
+
+
 class NotDeletedError(RemoraError):
     """There is nothing to undelete."""
 
@@ -324,6 +330,7 @@ BY_REASON: Mapping[str, type[RemoraError]] = {
         PreviewUnavailableError,
         AttachmentUrlExistsError,
         LinkUrlExistsError,
+        ExternalRefExistsError,
         NotDeletedError,
         UploadTicketExpiredError,
         UploadTicketClosedError,

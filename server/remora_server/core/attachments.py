@@ -303,6 +303,19 @@ class Attachments:
             self._files.hold(caller, file)
         return self._write(caller, stored, "undeleted", delete_time=None, purge_time=None)
 
+    def require_new_ref(self, caller: Caller, subject: Subject, ref: ExternalRef) -> None:
+        """Raise ExternalRefExistsError if a live file on a resolved subject has this whole reference.
+
+        In a change this decides, since changes come one after the other; outside of one it only tells early.
+        """
+        if not (ref.source and ref.id):
+            return
+        query = AttachmentQuery(
+            caller.workspace_id, subject.type, subject.id, kinds=("FILE",), external_ref=ref, show_archived=True
+        )
+        for found in self._store.list_attachments(query, None, 1):
+            raise errors.ExternalRefExistsError(found.id)
+
     def attach_file(
         self, caller: Caller, subject: Subject, file: File, draft: Draft | None = None, attachment_id: str = ""
     ) -> tuple[Attachment, bool]:

@@ -196,6 +196,19 @@ class AttachmentUrlExistsError(RemoraError):
         self.resource = ("attachment", f"attachments/{attachment_id}")
 
 
+class ExternalRefExistsError(RemoraError):
+    """The subject already has a live file under this external reference, where there may be only one."""
+
+    reason = "EXTERNAL_REF_EXISTS"
+
+    def __init__(self, attachment_id: str) -> None:
+        super().__init__(
+            "the subject already has a file with this external reference; use that one.",
+            metadata={"attachment_id": attachment_id},
+        )
+        self.resource = ("attachment", f"attachments/{attachment_id}")
+
+
 class LinkUrlExistsError(RemoraError):
     """The subject already has another link with this URL."""
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from types import MappingProxyType
 
 from remora_server.core import access, batches, errors, etags, fields, ids, urls
 from remora_server.core.activity import ActivityLog
@@ -13,6 +14,7 @@ from remora_server.core.subjects import Subjects
 from remora_server.core.values import dataclass, replace
 
 MUTABLE = ("url", "title")
+NOTHING: Mapping[str, str] = MappingProxyType({})
 OUTPUT_ONLY = ("id", "workspace_id", "subject", "normalized_url", "creator", "create_time", "etag")
 
 
@@ -134,7 +136,7 @@ class Links:
         if not self._store.update_link(changed):
             other, _ = self._store.find_or_add_link(replace(changed, id=ids.new_id(ids.LINK)))
             raise errors.LinkUrlExistsError(other.id)
-        self._record(caller, "updated", changed, differing)
+        self._record(caller, "updated", changed, {name: getattr(stored, name) for name in differing})
         return changed
 
     def delete(self, caller: Caller, link_id: str, etag: str = "", *, allow_missing: bool = False) -> Link | None:
@@ -149,10 +151,12 @@ class Links:
         self._record(caller, "deleted", found)
         return found
 
-    def _record(self, caller: Caller, verb: str, link: Link, changed_fields: Sequence[str] = ()) -> None:
-        summary = {"id": link.id, "url": link.url, "title": link.title}
+    def _record(self, caller: Caller, verb: str, link: Link, before: Mapping[str, str] = NOTHING) -> None:
+        summary: dict[str, object] = {"id": link.id, "url": link.url, "title": link.title}
+        if before:
+            summary["before"] = dict(before)
         self._log.record(
-            caller, f"link.{verb}.v1", link.id, {"link": summary}, subject=link.subject, changed_fields=changed_fields
+            caller, f"link.{verb}.v1", link.id, {"link": summary}, subject=link.subject, changed_fields=tuple(before)
         )
 
     def _check(self, title: str) -> None:

@@ -40,6 +40,7 @@ class Caller:
     scopes: frozenset[str]
     expire_time: Micros | None = None
     request_id: str = ""  # of the call that is served, for the log of changes
+    key_id: str = ""  # of the key itself, also where a token stands for it
 
     @property
     def principal_id(self) -> str:

@@ -93,7 +93,9 @@ class Tenants:
         if key.revoke_time is not None or (key.expire_time is not None and key.expire_time <= now):
             raise errors.TokenExpiredError
         scopes = key.scopes.union(*(IMPLIED.get(scope, ()) for scope in key.scopes))
-        return Caller(key.workspace_id, key.workspace_slug, key.principal, frozenset(scopes), key.expire_time)
+        return Caller(
+            key.workspace_id, key.workspace_slug, key.principal, frozenset(scopes), key.expire_time, key_id=key.id
+        )
 
     def seconds_left(self, caller: Caller) -> float:
         """Return for how long a caller's key is still good."""

@@ -71,7 +71,7 @@ class Door:
     async def _serve(self, scope: Scope, body: Body, counted: dict[str, str]) -> Response:
         token = self.dialect.credential(body.headers)
         caller = self._keys.recent(token) or await self._keys.caller(token)
-        self._count(token, counted)
+        self._count(caller.key_id, counted)
         path: str = scope["path"]
         if "\0" in path:
             raise RouteNotFoundError
@@ -85,11 +85,11 @@ class Door:
             Visit(self._core, self._calls, caller, scope["method"], found, query, body.headers, body)
         )
 
-    def _count(self, token: str, counted: dict[str, str]) -> None:
-        """Count a request where a dialect limits them, and say in headers how many are left."""
+    def _count(self, key_id: str, counted: dict[str, str]) -> None:
+        """Count a request of a key, or of a token of it, where a dialect limits them; tell how many are left."""
         if self.dialect.rate is None:
             return
-        allowance = self.dialect.rate.take(token)
+        allowance = self.dialect.rate.take(key_id)
         counted["X-RateLimit-Remaining"] = str(allowance.remaining)
         counted["X-RateLimit-Reset"] = str(allowance.reset_seconds)
         if not allowance.is_good:

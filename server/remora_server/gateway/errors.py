@@ -92,6 +92,7 @@ STATUSES: Mapping[type[RemoraError], tuple[int, str]] = {
     errors.PreviewUnavailableError: (404, "NOT_FOUND"),
     errors.AttachmentUrlExistsError: (409, "ALREADY_EXISTS"),
     errors.LinkUrlExistsError: (409, "ALREADY_EXISTS"),
+    errors.ExternalRefExistsError: (409, "ALREADY_EXISTS"),
     errors.NotDeletedError: (409, "ALREADY_EXISTS"),
     errors.UploadTicketExpiredError: (409, "FAILED_PRECONDITION"),
     errors.UploadTicketClosedError: (409, "FAILED_PRECONDITION"),

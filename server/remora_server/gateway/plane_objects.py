@@ -129,9 +129,17 @@ def activity(place: Place, one: Activity) -> dict[str, Any]:
     verb, field, comment = EVENTS[one.type]
     thing = one.payload.get(field or "")
     told = thing if isinstance(thing, dict) else {}
-    value = told.get("url") or (_asset_key(place, one.resource_id, str(told.get("name", ""))) if field else None)
     is_gone = verb == "deleted"
-    identifier = uuid(one.resource_id) if field else None
+    old, new, was, is_ = None, None, None, None
+    if field == "link":
+        before = told.get("before") or {}
+        old = told.get("url") if is_gone else before.get("url")
+        new = "" if is_gone else told.get("url")
+        was = uuid(one.resource_id) if "url" in before else None
+    elif field and not is_gone:
+        new = told.get("url") or _asset_key(place, one.resource_id, str(told.get("name", "")))
+    if field and not is_gone:
+        is_ = uuid(one.resource_id)
     return {
         "id": uuid(one.id),
         "created_at": _time(one.occur_time),
@@ -139,12 +147,12 @@ def activity(place: Place, one: Activity) -> dict[str, Any]:
         "deleted_at": None,
         "verb": verb,
         "field": field,
-        "old_value": value if is_gone else None,
-        "new_value": None if is_gone else value,
+        "old_value": old,
+        "new_value": new,
         "comment": comment,
         "attachments": [],
-        "old_identifier": identifier if is_gone else None,
-        "new_identifier": None if is_gone else identifier,
+        "old_identifier": was,
+        "new_identifier": is_,
         "epoch": one.occur_time // SECOND,
         "actor": uuid(one.actor.id),
         "issue_comment": None,

@@ -32,6 +32,7 @@ CODES: Mapping[type[RemoraError], grpc.StatusCode] = {
     errors.PreviewUnavailableError: grpc.StatusCode.NOT_FOUND,
     errors.AttachmentUrlExistsError: grpc.StatusCode.ALREADY_EXISTS,
     errors.LinkUrlExistsError: grpc.StatusCode.ALREADY_EXISTS,
+    errors.ExternalRefExistsError: grpc.StatusCode.ALREADY_EXISTS,
     errors.NotDeletedError: grpc.StatusCode.ALREADY_EXISTS,
     errors.UploadTicketExpiredError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.UploadTicketClosedError: grpc.StatusCode.FAILED_PRECONDITION,

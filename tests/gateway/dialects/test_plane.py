@@ -13,6 +13,7 @@ import httpx
 import pytest
 from plane import PlaneClient
 from plane.errors.errors import HttpError
+from plane.models.query_params import RetrieveQueryParams
 from plane.models.work_items import (
     CreateWorkItemLink,
     UpdateWorkItemAttachment,
@@ -24,11 +25,13 @@ from remora.v1 import issue_pb2, issue_service_pb2
 from remora_server import dev
 from remora_server.core import ids
 from remora_server.core.files import SERVICE
-from remora_server.gateway.dialects.plane import Uploads, routes
+from remora_server.gateway.dialects.plane import routes
+from remora_server.gateway.plane_bodies import Uploads
 from remora_server.gateway.plane_objects import uuid
 from tests.gateway.exchanging import Replay, exchanges_of
 from tests.running import Api, RunningServer
 
+Wanted: Any = RetrieveQueryParams  # Its parameters may be left out, which type checkers are not told.
 SPELLINGS = [("work-items", "attachments"), ("issues", "issue-attachments")]
 
 NOT_THERE = {"error": "The requested resource does not exist."}
@@ -264,10 +267,27 @@ def test_external_ids(one: Desk) -> None:
     assert (reply.status_code, reply.json()) == (409, conflict)
     one.send(late, b"late")
     assert (one.confirm(late["asset_id"]).status_code, one.confirm(first).status_code) == (409, 204)
+    assert one.confirm(late["asset_id"]).json() == conflict
     one.upload(b"other", external_id="8", external_source="jira")
     one.upload(b"half", external_id="7")
     one.call("DELETE", f"{one.files}{first}/")
     assert one.call("POST", one.files, json=asked).status_code == 200
+
+
+def test_an_external_id_for_many_at_once(one: Desk) -> None:
+    """Of 64 who attach one external id at the same moment, one does, and all others are told which attachment it is."""
+    data = uuid4().bytes
+    begun = [one.begin(data, external_id="9", external_source="jira") for _ in range(64)]
+    with ThreadPoolExecutor(16) as pool:
+        sent = list(pool.map(lambda made: one.send(made, data).status_code, begun))
+        replies = list(pool.map(lambda made: one.confirm(made["asset_id"]), begun))
+    assert set(sent) <= {200, 201, 204}
+    (listed,) = one.call("GET", one.files).json()
+    conflict = {"error": "Issue with the same external id and external source already exists", "id": listed["id"]}
+    assert sorted(reply.status_code for reply in replies) == [204] + [409] * 63
+    assert all(reply.json() == conflict for reply in replies if reply.status_code == 409)
+    told = one.call("GET", f"{one.base}/activities/").json()["results"]
+    assert [row["new_identifier"] for row in told if row["field"] == "attachment"] == [listed["id"]]
 
 
 def test_confirmed_by_several_at_once(one: Desk) -> None:
@@ -312,6 +332,58 @@ def test_settings(start_server: Callable[..., RunningServer]) -> None:
     assert 0 <= int(reply.headers["X-RateLimit-Reset"]) - time.time() <= 61
     other = replace(desk, key=server.new_key("other"))
     assert other.call("GET", desk.files).status_code == 200
+
+
+def test_a_token_counts_as_its_key(start_server: Callable[..., RunningServer]) -> None:
+    """What is asked with tokens of /oauth/token is counted for the key that they stand for."""
+    server = start_server(REMORA_PLANE_RATE="3")
+    made = server.report("keys", "create", "--workspace", "demo", "--user", "counted")
+    form = {"grant_type": "client_credentials", "client_id": made["principal_id"], "client_secret": made["key"]}
+    tokens = [httpx.post(f"{server.ready['http']}/oauth/token", data=form).json()["access_token"] for _ in range(2)]
+    left = [
+        httpx.get(f"{server.ready['http']}/api/v1/", headers={"X-Api-Key": key}).headers["X-RateLimit-Remaining"]
+        for key in (*tokens, made["key"], tokens[0])
+    ]
+    assert left == ["2", "1", "0", "0"]
+
+
+def test_fields_and_expand(one: Desk) -> None:
+    """`fields` leaves the others out; `expand` shows things in place of their ids, as plane-sdk asks for them."""
+    issue = issue_pb2.Issue(workspace_id="demo", key=one.issue_key, title="Ship it")
+    issue.status.CopyFrom(issue_pb2.IssueStatus(id="s-1", name="Doing", color="#fff", category="STARTED"))
+    issue.assignees.add(id="u-1", display_name="Sam", avatar_url="https://example.com/sam.png")
+    one.server.api().issues.UpsertIssue(issue_service_pb2.UpsertIssueRequest(issue=issue))
+    items: Any = PlaneClient(base_url=one.server.ready["http"], api_key=one.key).work_items
+    at = ("demo", one.project, one.issue)
+    whole = items.retrieve(*at, params=Wanted(expand="assignees,labels,state,project,nothing,name"))
+    assert (whole.state.name, whole.state.group) == ("Doing", "started")
+    assert [(found.id, found.display_name, found.avatar_url) for found in whole.assignees] == [
+        ("u-1", "Sam", "https://example.com/sam.png")
+    ]
+    assert (whole.labels, whole.project["identifier"], whole.name) == ([], "DEMO", "Ship it")
+    few = items.retrieve(*at, params=Wanted(fields="id,name,priority,state,nothing"))
+    assert few.model_dump(exclude_unset=True) == {
+        "id": one.issue,
+        "name": "Ship it",
+        "priority": "none",
+        "state": "s-1",
+    }
+    number = int(one.issue_key.rpartition("-")[2])
+    few = items.retrieve_by_identifier("demo", "DEMO", number, params=Wanted(fields="id"))
+    assert few.model_dump(exclude_unset=True) == {"id": one.issue}
+    link = items.links.create(*at, CreateWorkItemLink(url="https://example.com/f", title="F"))
+    (found,) = items.links.list(*at, params={"fields": "id,url"}).results
+    assert found.model_dump(exclude_unset=True) == {"id": link.id, "url": link.url}
+    path = f"{one.base}/links/{link.id}/"
+    told = one.call("GET", path, params={"fields": "created_by,issue,workspace", "expand": "created_by,issue"}).json()
+    assert list(told) == ["created_by", "workspace", "issue"]
+    assert told["created_by"]["id"] == link.created_by
+    assert told["created_by"]["display_name"].startswith("plane-")
+    assert (told["issue"]["id"], told["workspace"]) == (one.issue, link.workspace)
+    params = {"expand": "actor,project,workspace", "fields": "actor,project,workspace,field", "order_by": "-created_at"}
+    (newest, *_) = one.call("GET", f"{one.base}/activities/", params=params).json()["results"]
+    assert (newest["field"], newest["actor"]["id"], newest["project"]["id"]) == ("link", link.created_by, one.project)
+    assert newest["workspace"]["slug"] == "demo"
 
 
 def test_pages(one: Desk) -> None:

@@ -89,6 +89,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """When: another link of this subject already has this URL. Code: ALREADY_EXISTS. Details: ResourceInfo. Metadata:
     `link_id`, the existing one. Do: use that one.
     """
+    ERROR_REASON_EXTERNAL_REF_EXISTS: _ErrorReason.ValueType  # 39
+    """When: another file of this subject already has this external reference, at a door of HTTP whose system allows one of
+    each. Code: ALREADY_EXISTS. Details: ResourceInfo. Metadata: `attachment_id`, the existing one. Do: use that one.
+    """
     ERROR_REASON_NOT_DELETED: _ErrorReason.ValueType  # 17
     """When: an undelete was asked for something that is not deleted. Code: ALREADY_EXISTS. Metadata: none. Do: use it."""
     ERROR_REASON_UPLOAD_TICKET_EXPIRED: _ErrorReason.ValueType  # 18
@@ -251,6 +255,10 @@ Metadata: `attachment_id`, the existing one. Do: use that one, or call UpsertAtt
 ERROR_REASON_LINK_URL_EXISTS: ErrorReason.ValueType  # 16
 """When: another link of this subject already has this URL. Code: ALREADY_EXISTS. Details: ResourceInfo. Metadata:
 `link_id`, the existing one. Do: use that one.
+"""
+ERROR_REASON_EXTERNAL_REF_EXISTS: ErrorReason.ValueType  # 39
+"""When: another file of this subject already has this external reference, at a door of HTTP whose system allows one of
+each. Code: ALREADY_EXISTS. Details: ResourceInfo. Metadata: `attachment_id`, the existing one. Do: use that one.
 """
 ERROR_REASON_NOT_DELETED: ErrorReason.ValueType  # 17
 """When: an undelete was asked for something that is not deleted. Code: ALREADY_EXISTS. Metadata: none. Do: use it."""

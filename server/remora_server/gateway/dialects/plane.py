@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import posixpath
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial, update_wrapper
 from http import HTTPStatus
 from typing import Any
@@ -14,16 +13,13 @@ from typing import Any
 from starlette.datastructures import Headers
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
-from remora_server.core import errors, ids
+from remora_server.core import errors
 from remora_server.core.errors import RemoraError
 from remora_server.core.links import LinkDraft
 from remora_server.core.model import (
-    NO_REF,
     Activity,
     Attachment,
     Checksums,
-    ExternalRef,
-    FileSpec,
     Link,
     Page,
     Subject,
@@ -32,7 +28,9 @@ from remora_server.core.model import (
 from remora_server.core.ports import ActivityQuery, AttachmentQuery
 from remora_server.core.tickets import Request
 from remora_server.gateway import plane_objects as objects
+from remora_server.gateway import plane_views as views
 from remora_server.gateway.errors import STATUSES, HttpError, RouteNotFoundError
+from remora_server.gateway.plane_bodies import PlaneError, Uploads, announced, link_url, maybe_text
 from remora_server.gateway.plane_objects import Place
 from remora_server.gateway.plane_pages import MAX_PAGE_SIZE, enveloped
 from remora_server.gateway.rates import Rate, RateExceededError
@@ -54,24 +52,12 @@ UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 EVENTS = tuple(objects.EVENTS)
 
 
-class PlaneError(HttpError):
-    """A refusal in Plane's own words."""
-
-    def __init__(self, status: int, body: Mapping[str, Any]) -> None:
-        super().__init__(str(body))
-        self.status = status
-        self.body = body
-
-
 NO_KEY = {"detail": "Authentication credentials were not provided."}
 BAD_KEY = {"detail": "Given API token is not valid"}
 NOT_THERE = {"error": "The requested resource does not exist."}
 NO_ACTIVITY = {"message": "Activity not found.", "code": "NOT_FOUND"}
-BAD_REQUEST = {"error": "Invalid request.", "status": False}
-BAD_TYPE = {"error": "Invalid file type.", "status": False}
 NOT_UPLOADED = {"error": "The asset is not uploaded.", "status": False}
 BAD_URL = {"url": ["Invalid URL format."]}
-BAD_SCHEME = {"url": ["Invalid URL scheme."]}
 SAME_URL = {"error": "URL already exists for this Issue"}
 SAME_REFERENCE = "Issue with the same external id and external source already exists"
 # An upload that these end has not brought the file.
@@ -105,6 +91,8 @@ def refusal(problem: RemoraError | HttpError) -> Response:
     """Write a refusal, each kind in the form that Plane has for it."""
     if isinstance(problem, PlaneError):
         return _told(problem.status, problem.body)
+    if isinstance(problem, errors.ExternalRefExistsError):
+        return _told(409, {"error": SAME_REFERENCE, "id": objects.uuid(problem.metadata["attachment_id"])})
     if type(problem) in ERRORS:
         return _told(*ERRORS[type(problem)])
     if isinstance(problem, errors.ValidationFailedError):
@@ -125,28 +113,13 @@ def _told(status: int, body: Mapping[str, Any]) -> JSONResponse:
     return JSONResponse(dict(body), status, headers={"Cache-Control": "no-store"})
 
 
-@dataclass(frozen=True, slots=True)
-class Uploads:
-    """What may be uploaded: more bytes than these are cut from what is declared, no types mean all."""
-
-    max_bytes: int
-    types: frozenset[str]
-
-
 async def create_attachment(uploads: Uploads, visit: Visit) -> Response:
     """Begin an upload: the form to send the bytes by, and the attachment that will be."""
     place = await _place(visit)
-    given = await visit.json()
-    name, size = _file_name(given.get("name")), given.get("size")
-    if not name or isinstance(size, bool) or not isinstance(size, int | float) or not 1 <= size < 2**63:
-        raise PlaneError(400, BAD_REQUEST)
-    kind = given.get("type")
-    if not isinstance(kind, str) or not kind or (uploads.types and kind not in uploads.types):
-        raise PlaneError(400, BAD_TYPE)
-    reference = ExternalRef(_maybe_text(given, "external_source"), _maybe_text(given, "external_id"))
-    await _require_new(visit, place, reference)
-    spec = FileSpec(name, min(int(size), uploads.max_bytes), kind, external_ref=reference)
-    wanted = Request(visit.caller.workspace_id, spec, FORM, Subject("issue", place.issue.id), skip_existing_check=True)
+    spec = announced(await visit.json(), uploads)
+    # Once more, and this time for good, when the bytes are there.
+    await visit.calls.read(visit.core.attachments.require_new_ref, visit.caller, _subject(place), spec.external_ref)
+    wanted = Request(visit.caller.workspace_id, spec, FORM, _subject(place), skip_existing_check=True)
     issued = await visit.calls.change(visit.core.tickets.issue, visit.caller, wanted)
     ticket = issued.ticket
     assert ticket is not None  # noqa: S101 - there was no looking for what is there already
@@ -173,7 +146,6 @@ async def complete_attachment(visit: Visit) -> Response:
     found = await visit.calls.read(_found, visit, place)
     if isinstance(found, Attachment):
         return Response(status_code=204)
-    await _require_new(visit, place, found.spec.external_ref, found)
     try:
         await visit.calls.wait(
             visit.core.arrivals.create_file, visit.caller, found.id, Checksums(), None, None, as_new_file=True
@@ -225,14 +197,14 @@ async def list_links(visit: Visit) -> Response:
         )
 
     is_ascending = visit.asked("order_by") == "created_at"
-    return await enveloped(visit, listing, partial(objects.link, place), backwards=is_ascending)
+    return await enveloped(visit, listing, lambda one: _link_shown(visit, place, one), backwards=is_ascending)
 
 
 async def create_link(visit: Visit) -> Response:
     """Add a link; a second one with the same URL is refused."""
     place = await _place(visit)
     given = await visit.json()
-    draft = LinkDraft(visit.caller.workspace_id, _subject(place), _url(given), _maybe_text(given, "title"))
+    draft = LinkDraft(visit.caller.workspace_id, _subject(place), link_url(given), maybe_text(given, "title"))
     link, created = await visit.calls.change(visit.core.links.create, visit.caller, draft)
     if not created:
         raise PlaneError(400, SAME_URL)
@@ -242,7 +214,7 @@ async def create_link(visit: Visit) -> Response:
 async def get_link(visit: Visit) -> Response:
     """Return a link."""
     place = await _place(visit)
-    return JSONResponse(objects.link(place, await visit.calls.read(_link, visit, place)))
+    return JSONResponse(_link_shown(visit, place, await visit.calls.read(_link, visit, place)))
 
 
 async def update_link(visit: Visit) -> Response:
@@ -251,8 +223,8 @@ async def update_link(visit: Visit) -> Response:
     given = await visit.json()
     link = await visit.calls.read(_link, visit, place)
     mask = [name for name in ("url", "title") if name in given]
-    url = _url(given) if "url" in given else ""
-    draft = LinkDraft(visit.caller.workspace_id, link.subject, url, _maybe_text(given, "title"))
+    url = link_url(given) if "url" in given else ""
+    draft = LinkDraft(visit.caller.workspace_id, link.subject, url, maybe_text(given, "title"))
     if mask:
         link = await visit.calls.change(visit.core.links.update, visit.caller, link.id, draft, mask)
     return JSONResponse(objects.link(place, link))
@@ -277,7 +249,7 @@ async def list_activities(visit: Visit) -> Response:
             visit.caller, query, _subject(place), page_size=size, page_token=token, include_total_size=True
         )
 
-    return await enveloped(visit, listing, partial(objects.activity, place))
+    return await enveloped(visit, listing, lambda one: _activity_shown(visit, place, one))
 
 
 async def get_activity(visit: Visit) -> Response:
@@ -289,12 +261,12 @@ async def get_activity(visit: Visit) -> Response:
         raise PlaneError(404, NO_ACTIVITY) from problem
     if found.type not in EVENTS or found.subject is None or found.subject.id != place.issue.id:
         raise PlaneError(404, NO_ACTIVITY)
-    return JSONResponse(objects.activity(place, found))
+    return JSONResponse(_activity_shown(visit, place, found))
 
 
 async def get_work_item(visit: Visit) -> Response:
     """Return a work item by its id."""
-    return JSONResponse(objects.work_item(await _place(visit)))
+    return JSONResponse(_work_item_shown(visit, await _place(visit)))
 
 
 async def get_work_item_by_key(visit: Visit) -> Response:
@@ -305,7 +277,7 @@ async def get_work_item_by_key(visit: Visit) -> Response:
         return Place(visit.core.projects.of_issue(visit.caller, issue), issue)
 
     _require_workspace(visit)
-    return JSONResponse(objects.work_item(await visit.calls.read(find)))
+    return JSONResponse(_work_item_shown(visit, await visit.calls.read(find)))
 
 
 def routes(uploads: Uploads) -> tuple[Route, ...]:
@@ -396,9 +368,9 @@ def _found(visit: Visit, place: Place) -> Attachment | Ticket:
     return found
 
 
-def _all(visit: Visit, place: Place, reference: ExternalRef = NO_REF) -> list[Attachment]:
-    """Return all files on a work item, or those of one external reference."""
-    query = AttachmentQuery(visit.caller.workspace_id, kinds=("FILE",), external_ref=reference, show_archived=True)
+def _all(visit: Visit, place: Place) -> list[Attachment]:
+    """Return all files on a work item."""
+    query = AttachmentQuery(visit.caller.workspace_id, kinds=("FILE",), show_archived=True)
     found: list[Attachment] = []
     token = ""
     while True:
@@ -411,16 +383,6 @@ def _all(visit: Visit, place: Place, reference: ExternalRef = NO_REF) -> list[At
             return found
 
 
-async def _require_new(visit: Visit, place: Place, reference: ExternalRef, own: Ticket | None = None) -> None:
-    """Refuse a second attachment with the same external reference on one work item."""
-    if not (reference.source and reference.id):
-        return
-    own_id = ids.respelled(ids.ATTACHMENT, own.id) if own else ""
-    for one in await visit.calls.read(_all, visit, place, reference):
-        if one.id != own_id:
-            raise PlaneError(409, {"error": SAME_REFERENCE, "id": objects.uuid(one.id)})
-
-
 def _link(visit: Visit, place: Place) -> Link:
     link = visit.core.links.get(visit.caller, _uuid(visit, "link"))
     if link.subject.id != place.issue.id:
@@ -428,25 +390,19 @@ def _link(visit: Visit, place: Place) -> Link:
     return link
 
 
-def _file_name(given: object) -> str:
-    """Return the last part of what may be a path, without what makes a name dangerous."""
-    if not isinstance(given, str):
-        return ""
-    name = posixpath.basename(given.replace("\0", "").replace("\\", "/"))
-    return name.replace("..", "").strip().lstrip(".")
+def _link_shown(visit: Visit, place: Place, one: Link) -> dict[str, Any]:
+    return views.view(visit, place, objects.link(place, one), created_by=lambda: views.user(one.creator))
 
 
-def _maybe_text(given: Mapping[str, Any], name: str) -> str:
-    value = given.get(name)
-    if value is not None and not isinstance(value, str):
-        raise errors.invalid(name, "Not a valid string.")
-    return value or ""
+def _activity_shown(visit: Visit, place: Place, one: Activity) -> dict[str, Any]:
+    return views.view(visit, place, objects.activity(place, one), actor=lambda: views.user(one.actor))
 
 
-def _url(given: Mapping[str, Any]) -> str:
-    value = _maybe_text(given, "url")
-    if not value:
-        raise errors.invalid("url", "This field is required.")
-    if re.match(r"(?!https?:)[a-z][a-z0-9+.-]*://", value, re.IGNORECASE):
-        raise PlaneError(400, BAD_SCHEME)
-    return value
+def _work_item_shown(visit: Visit, place: Place) -> dict[str, Any]:
+    return views.view(
+        visit,
+        place,
+        objects.work_item(place),
+        state=lambda: views.state(place.issue.status),
+        assignees=lambda: [views.assignee(one) for one in place.issue.assignees],
+    )
