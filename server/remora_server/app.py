@@ -62,6 +62,7 @@ from remora_server.core.uploads import Uploads
 from remora_server.gateway.app import Bounds, Gateway, bind, cannot_listen
 from remora_server.gateway.app import Rules as GatewayRules
 from remora_server.gateway.bodies import Pace as UploadPace
+from remora_server.gateway.dialects.linear import linear
 from remora_server.gateway.dialects.plane import plane
 from remora_server.gateway.dialects.quantify import QUANTIFY
 from remora_server.gateway.dialects.yandex import YANDEX
@@ -562,6 +563,7 @@ def _doors(
             frozenset(config.plane_types),
             Rate(config.plane_rate, rules.clock) if config.plane_rate else None,
         ),
+        linear(),
     )
     return [Door(dialect, core, calls, authenticator, scopes_by_rpc(), pace) for dialect in dialects]
 

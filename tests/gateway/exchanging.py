@@ -74,7 +74,8 @@ class Replay:
 
     def filled(self, text: str) -> str:
         """Put what is known into a text."""
-        return NAME.sub(lambda found: self.known[found[1]], text)
+        # What nobody knows stays: braces have their own meaning in GraphQL.
+        return NAME.sub(lambda found: self.known.get(found[1], found[0]), text)
 
     def _filled_in(self, value: Any) -> Any:
         if isinstance(value, str):

@@ -45,6 +45,10 @@ class Issues:
             raise errors.NotFoundError("issue", f"issues/{key}")
         return found
 
+    def get_many(self, caller: Caller, issue_ids: Collection[str]) -> dict[str, Issue]:
+        """Return those of some issues that are there, by id."""
+        return {one.id: one for one in self._store.issues(caller.workspace_id, issue_ids)}
+
     def upsert(self, caller: Caller, wanted: Issue, mask: Collection[str], etag: str = "") -> UpsertedIssue:
         """Create the issue with this key, or change the fields that the mask names (none: those that are set)."""
         access.enter(caller, wanted.workspace_id, "issue.workspace_id")

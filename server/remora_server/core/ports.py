@@ -7,7 +7,7 @@ from `core/errors.py`, never their driver's errors.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Protocol, TypeVar
 
 from remora_server.core.model import (
@@ -236,6 +236,10 @@ class MetadataStore(Protocol):
 
     def issue(self, workspace_id: str, issue_id: str) -> Issue | None:
         """Find a live issue by id."""
+        ...
+
+    def issues(self, workspace_id: str, issue_ids: Collection[str]) -> Sequence[Issue]:
+        """Return those of some live issues that are there."""
         ...
 
     def issue_by_key(self, workspace_id: str, key: str) -> Issue | None:

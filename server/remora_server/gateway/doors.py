@@ -39,6 +39,8 @@ class Door:
         for route in dialect.routes:
             if route.rpc not in scopes:
                 raise LookupError(f"{dialect.name}: {route.method} {route.path} names no RPC: {route.rpc}")
+            if unknown := {place: rpc for place, rpc in route.fields.items() if rpc not in scopes}:
+                raise LookupError(f"{dialect.name}: {route.method} {route.path} names no RPC: {unknown}")
             pattern = _pattern(route.path, dialect.ends_freely)
             self._routes.setdefault(route.path, (pattern, {}))[1][route.method] = route
 
@@ -76,13 +78,18 @@ class Door:
         if "\0" in path:
             raise RouteNotFoundError
         route, found = self._route(path, scope["method"])
-        require_scope(replace(caller, scopes=self.dialect.widened(caller.scopes)), self.scopes[route.rpc])
+        allowed = replace(caller, scopes=self.dialect.widened(caller.scopes))
+
+        def require(rpc: str) -> None:
+            require_scope(allowed, self.scopes[rpc])
+
+        require(route.rpc)
         try:
             query = query_of(scope["query_string"])
         except ValueError as problem:
             raise invalid("query", "has too many parameters") from problem
         return await route.handler(
-            Visit(self._core, self._calls, caller, scope["method"], found, query, body.headers, body)
+            Visit(self._core, self._calls, caller, scope["method"], found, query, body.headers, body, require)
         )
 
     def _count(self, key_id: str, counted: dict[str, str]) -> None:

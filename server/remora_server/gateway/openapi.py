@@ -30,6 +30,7 @@ TYPES: Mapping[str, Mapping[str, Any]] = {
 SCHEMES: Mapping[str, Mapping[str, Any]] = {
     "bearer": {"type": "http", "scheme": "bearer"},
     "apiKey": {"type": "apiKey", "in": "header", "name": "X-Api-Key"},
+    "plain": {"type": "apiKey", "in": "header", "name": "Authorization", "description": "The key, and nothing else."},
     "oauth": {
         "type": "apiKey",
         "in": "header",

@@ -92,6 +92,7 @@ class Visit:
     query: Sequence[tuple[str, str]]
     headers: Headers
     body: Body
+    require: Callable[[str], None]  # raises ScopeMissingError unless the caller's key opens the RPC of this name
 
     def asked(self, name: str, default: str = "") -> str:
         """Return a parameter of the query; of several of one name, the last."""
@@ -135,6 +136,7 @@ class Route:
     body: Mapping[str, str] = field(default_factory=dict)  # fields of a JSON object; required ones end in an asterisk
     form: bool = False  # whether the body is a multipart form with a file
     statuses: Sequence[int] = (200,)  # of success
+    fields: Mapping[str, str] = field(default_factory=dict)  # of a GraphQL schema: those that ask for an RPC each
 
 
 def _as_it_is(_method: str, _path: str, response: Response) -> Response:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import peewee
 
@@ -69,6 +69,11 @@ class IssueRows(Rows):
         """Find a live issue by id."""
         row = self._db.row(_issue_by_id, workspace_id, issue_id)
         return None if row is None else _issue(row)
+
+    def issues(self, workspace_id: str, issue_ids: Collection[str]) -> Sequence[Issue]:
+        """Return those of some live issues that are there."""
+        tests = (Issues.workspace_id == workspace_id, Issues.id.in_(list(issue_ids)), Issues.delete_time.is_null())
+        return [_issue(row) for row in self._db.select(Issues.select(*ISSUE).where(*tests))]
 
     def issue_by_key(self, workspace_id: str, key: str) -> Issue | None:
         """Find a live issue by key."""

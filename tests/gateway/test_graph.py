@@ -1,0 +1,143 @@
+"""What every GraphQL door has: keys first, limits, codes, introspection, and a schema that it serves itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+import pytest
+from graphql import build_client_schema, build_schema, get_introspection_query, lexicographic_sort_schema, print_schema
+
+from remora_server.gateway.dialects.linear import FIELDS, begin, wording
+from remora_server.gateway.graph import Field, Graph
+from tests.running import RunningServer
+
+DOORS = ("/graphql",)
+everywhere = pytest.mark.parametrize("path", DOORS)
+LIMIT_SECONDS = 0.2  # Of P42.
+ONE = '{attachment(id:"http://x.test/"){%s}}'
+TOO_MUCH = {
+    "aliases with arguments": "{" + " ".join(f'a{i}:attachment(id:"x"){{id}}' for i in range(1000)) + "}",
+    "aliases": "{" + " ".join(f"a{i}:__typename" for i in range(1000)) + "}",
+    "repeats": "{" + "__typename " * 4000 + "}",
+    "a few repeats too many": "{" + "__typename " * 31 + "}",
+    "a fragment in itself": "{...A} fragment A on Query{...A}",
+    "fragments in a circle": "{...A} fragment A on Query{...B} fragment B on Query{...A}",
+    "an unused circle": "{__typename} fragment A on Query{...A}",
+    "fragments that double": "{...F0}"
+    + "".join(f"fragment F{i} on Query{{...F{i + 1} ...F{i + 1}}}" for i in range(40))
+    + "fragment F40 on Query{__typename}",
+    "a long chain": "{...F0}"
+    + "".join(f"fragment F{i} on Query{{...F{i + 1}}}" for i in range(500))
+    + "fragment F500 on Query{__typename}",
+    "braces": "{a" * 20_000,
+    "inline fragments": "{" + "... on Query{" * 600 + "__typename" + "}" * 601,
+    "lists": "{a(b:" + "[" * 50_000,
+    "directives": "{__typename " + "@skip(if:false)" * 500 + "}",
+    "tokens": "{a(" + "b:1 " * 5000 + "){c}}",
+    "characters": "#" * 1_000_000,
+    "comments": "#\n" * 40_000 + "{__typename}",
+    "schemas": "{" + " ".join(f"a{i}:__schema{{types{{name}}}}" for i in range(3)) + "}",
+    "a deep schema": '{__type(name:"Query"){' + "fields{type{" * 8 + "name" + "}}" * 8 + "}}",
+    "unknown fields": "{" + "".join(f"f{i} " for i in range(990)) + "}",
+}
+
+
+def ask(server: RunningServer, path: str, query: str, key: str | None = None, **more: Any) -> httpx.Response:
+    """Send a document."""
+    token = str(server.ready["key"]) if key is None else key
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    return httpx.post(server.ready["http"] + path, json={"query": query, **more}, headers=headers, timeout=30)
+
+
+def codes(reply: httpx.Response) -> set[str]:
+    """Return the codes of an answer's errors, each of which has one."""
+    assert reply.headers["content-type"].startswith("application/json")
+    return {error["extensions"]["code"] for error in reply.json()["errors"]}
+
+
+@everywhere
+@pytest.mark.parametrize("what", sorted(TOO_MUCH))
+def test_too_much_is_refused_at_once(server: RunningServer, path: str, what: str) -> None:
+    """Documents that are made to be expensive are refused within 200 ms, whatever they are made of (P42)."""
+    ask(server, path, "{__typename}")
+    took = []
+    for _ in range(3):  # A busy machine may be slow once.
+        reply = ask(server, path, TOO_MUCH[what])
+        took.append(reply.elapsed.total_seconds())
+        assert reply.status_code == 400
+        assert codes(reply) <= {"GRAPHQL_PARSE_FAILED", "GRAPHQL_VALIDATION_FAILED", "QUERY_TOO_COMPLEX", "INPUT_ERROR"}
+    assert min(took) < LIMIT_SECONDS
+
+
+BODIES = [
+    b"[" + b",".join([b'{"query":"{__typename}"}'] * 500) + b"]",
+    b"[]",
+    b"",
+    b"{",
+    b"null",
+    b"{}",
+    b'{"query":""}',
+    b'{"query":1}',
+    b'{"query":"{__typename}","variables":[]}',
+    b'{"query":"{__typename}","operationName":1}',
+    b'{"query":"{__typename}","operationName":"Other"}',
+    b'{"query":"query A{__typename} query B{__typename}"}',
+    b'{"query":"subscription{__typename}"}',
+    b'{"query":"{a(b:\\"\\\\uD800\\")}"}',
+    b'{"query":"{__typename @defer}"}',
+    b'{"query":"' + b" " * 1_100_000 + b'{__typename}"}',
+    b'{"query":"{__typename}","variables":' + b"[" * 100_000 + b"}",
+]
+
+
+@everywhere
+@pytest.mark.parametrize("number", range(len(BODIES)))
+def test_what_is_no_request(server: RunningServer, path: str, number: int) -> None:
+    """A batch, half a document or no document is refused, with a code."""
+    headers = {"Authorization": f"Bearer {server.ready['key']}"}
+    reply = httpx.post(server.ready["http"] + path, content=BODIES[number], headers=headers)
+    assert reply.status_code == 400
+    assert codes(reply)
+
+
+@everywhere
+def test_a_key_comes_first(server: RunningServer, path: str) -> None:
+    """Without a good key nothing is looked at, not even whether there is a document; documents come by POST only."""
+    url = server.ready["http"] + path
+    for reply in (
+        ask(server, path, "{", key=""),
+        ask(server, path, "{__typename}", key="rk_no_such_key"),
+        httpx.get(url),
+        httpx.get(f"{url}/schema"),
+        httpx.post(url, content=b"x"),
+    ):
+        assert reply.status_code == 401
+        assert codes(reply)
+    headers = {"Authorization": f"Bearer {server.ready['key']}"}
+    assert httpx.get(url, params={"query": "{__typename}"}, headers=headers).status_code == 405
+    assert httpx.get(f"{url}/other", headers=headers).status_code == 404
+
+
+@everywhere
+def test_the_schema(server: RunningServer, path: str) -> None:
+    """What introspection tells is what the server serves as its schema."""
+    query = get_introspection_query(
+        descriptions=True, input_value_deprecation=True, specified_by_url=True, schema_description=True
+    )
+    told = build_client_schema(ask(server, path, query).json()["data"])
+    headers = {"Authorization": f"Bearer {server.ready['key']}"}
+    served = httpx.get(f"{server.ready['http']}{path}/schema", headers=headers)
+    assert served.headers["content-type"].startswith("text/plain")
+    texts = [print_schema(lexicographic_sort_schema(schema)) for schema in (told, build_schema(served.text))]
+    assert texts[0] == texts[1]
+
+
+def test_a_root_field_that_nobody_thought_of() -> None:
+    """A field of the root that names no RPC ends the start of the server."""
+    for place in [name for name in FIELDS if name.startswith(("Query.", "Mutation."))]:
+        without = {name: field for name, field in FIELDS.items() if name != place}
+        free = {**FIELDS, place: Field(FIELDS[place].resolve)}
+        for fields in (without, free):
+            with pytest.raises(LookupError, match=place):
+                Graph("linear", fields, begin, wording)
