@@ -28,8 +28,9 @@ from remora.v1 import (
     link_service_pb2_grpc,
     upload_ticket_service_pb2_grpc,
 )
-from remora_server import config
+from remora_server import app, config
 from remora_server.config import Config
+from remora_server.core.tenants import DEFAULT_SCOPES
 from tests import combinations
 
 PROGRAM = (sys.executable, "-m", "remora_server")
@@ -141,14 +142,16 @@ class RunningServer:
         return Api(self.address, str(self.ready["key"]) if key is None else key)
 
     def new_key(self, user: str, *, workspace: str = "demo", scopes: str = "", expires_in: float | None = None) -> str:
-        """Make a key for a user, and the workspace if need be."""
-        self.command("workspaces", "create", workspace)
-        arguments = ["keys", "create", "--workspace", workspace, "--user", user]
-        if scopes:
-            arguments += ["--scopes", scopes]
-        if expires_in is not None:
-            arguments += ["--expires-in", str(expires_in)]
-        return str(self.report(*arguments)["key"])
+        """Make a key for a user, and the workspace if need be, as the commands do but without starting a program."""
+        kept_for = None if expires_in is None else int(expires_in * app.SECOND)
+        with app.open_stores(self.config()) as stores:
+            tenants = app.tenants_of(stores)
+
+            def make() -> str:
+                owner, _ = tenants.create_workspace(workspace)
+                return tenants.create_key(owner, user, scopes.split(",") if scopes else DEFAULT_SCOPES, kept_for)[0]
+
+            return stores.writer.run(make)
 
     def staged_files(self, ticket_id: str = "") -> list[Path]:
         """Return where the bytes of one unfinished upload, or of all, gather."""
