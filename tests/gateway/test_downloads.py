@@ -67,6 +67,15 @@ def test_a_range(large: tuple[str, bytes, str], header: str, first: int, end: in
     assert {**head.headers, "date": ""} == {**reply.headers, "date": ""}
 
 
+@pytest.mark.parametrize("header", ["", "bytes=1-5", f"bytes=7-{MIB + 7}"])
+def test_a_request_that_brings_a_body(large: tuple[str, bytes, str], header: str) -> None:
+    """It is answered in full: what nobody has asked for is thrown away."""
+    url, data, _ = large
+    reply = ask("GET", url, {"Range": header} if header else {}, b"{" * 100)
+    first, last = (int(one) for one in header.partition("=")[2].split("-")) if header else (0, len(data))
+    assert (reply.status, reply.body) == (206, data[first : last + 1]) if header else (200, data)
+
+
 @pytest.mark.parametrize(
     "header", ["bytes=0-0,5-6", "bytes=" + ",".join(["0-1048576"] * 1000), "lines=1-2", "bytes=9-3", "bytes=x-"]
 )

@@ -22,6 +22,7 @@ BLOCK_BYTES = 256 * 1024
 TICK_SECONDS = 1.0
 LINGER_SECONDS = 3.0
 LINGER_BYTES = 16 * 1024 * 1024
+FIRST_REFUSAL = 400
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,10 +209,16 @@ class Intake:
 
 async def answer(response: Response, body: Body, scope: Scope, receive: Receive, send: Send) -> None:
     """Send an answer, also to a client that has not sent everything yet; its connection then ends."""
+    if not body.is_read and response.status_code < FIRST_REFUSAL:
+        # What was served brought more than it needed. The answer may be a stream, which is not begun before.
+        await body.run_out()
     if body.is_read:
         await response(scope, receive, send)
         return
     response.headers["Connection"] = "close"
+    if response.status_code < FIRST_REFUSAL:
+        await response(scope, receive, send)
+        return
     await send({"type": "http.response.start", "status": response.status_code, "headers": response.raw_headers})
     await send({"type": "http.response.body", "body": response.body, "more_body": True})
     await body.run_out()
