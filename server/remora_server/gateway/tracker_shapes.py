@@ -69,6 +69,7 @@ class Shapes:
             "self": self._issue_url(one.key),
             "id": ids.to_decimal(one.id),
             "key": one.key,
+            "version": one.version,
             "summary": one.title,
             **({"parent": self._issue(parent)} if parent else {}),
             **_state_of(one),

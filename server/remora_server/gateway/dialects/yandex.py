@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import TypeVar
-from urllib.parse import urlencode
+from collections.abc import Mapping
 
 from starlette.datastructures import Headers
 from starlette.responses import JSONResponse, Response
 
-from remora_server.core import errors, ids
+from remora_server.core import errors, etags, ids
 from remora_server.core.errors import RemoraError, invalid
 from remora_server.core.links import LinkDraft
 from remora_server.core.model import Attachment, File, Form, Issue, Link, Page, PreviewState, Subject
@@ -23,16 +20,33 @@ from remora_server.gateway.attaching import take_file
 from remora_server.gateway.downloads import lend
 from remora_server.gateway.errors import STATUSES, HttpError
 from remora_server.gateway.route import Dialect, Route, Visit
+from remora_server.gateway.tracker_paths import (
+    IS_PARENT,
+    IS_SUBTASK,
+    LIST_SIZE,
+    ORDERS,
+    every,
+    find_attachment,
+    find_linked,
+    find_temporary,
+    id_of,
+    is_id,
+    is_newest_first,
+    issue_of,
+    parent_of,
+    query_behind,
+    relation,
+    size_of,
+    temporary_ids,
+    types_of,
+)
 from remora_server.gateway.tracker_shapes import CHANGES, Shapes
 
-Item = TypeVar("Item")
 SOURCE = "yandex-tracker.md"
 ISSUE = "/<version>/issues/<issue>"
 TEMPORARY = "/<version>/attachments"
 MOST_BYTES = 1024 * 1024 * 1024
-LIST_SIZE, CHANGES_SIZE = 1000, 50
-IS_PARENT, IS_SUBTASK, RELATES = "is parent task for", "is subtask for", "RELATES"
-ID_DIGITS = 30  # An id has more digits than that, and a key fewer.
+RELATES = "RELATES"
 THUMBNAIL_SECONDS, THUMBNAIL_POLL_SECONDS = 10.0, 0.1
 NOT_REPEATED = 424
 ERRORS: Mapping[type[RemoraError], int] = {kind: status for kind, (status, _) in STATUSES.items()}
@@ -79,16 +93,16 @@ def _told(status: int, message: str) -> JSONResponse:
 async def attach(visit: Visit) -> Response:
     """Attach the file of a form to an issue."""
     given = visit.path["issue"]
-    subject = Subject("issue", id=_id(ids.ISSUE, given, "issue")) if _is_id(given) else Subject("issue", key=given)
+    subject = Subject("issue", id=id_of(ids.ISSUE, given, "issue")) if is_id(given) else Subject("issue", key=given)
     taken = await take_file(visit, visit.asked("filename"), subject, MOST_BYTES)
     made = await visit.calls.read(visit.core.attachments.get, visit.caller, taken.attachment_id)
-    issue = await _issue(visit)
+    issue = await issue_of(visit)
     return JSONResponse(_shapes(visit).attachment(made, issue.key), 201)
 
 
 async def list_attachments(visit: Visit) -> Response:
     """List the files on an issue, oldest first."""
-    issue = await _issue(visit)
+    issue = await issue_of(visit)
     query = AttachmentQuery(visit.caller.workspace_id, kinds=("FILE",))
 
     async def more(token: str) -> Page[Attachment]:
@@ -102,18 +116,18 @@ async def list_attachments(visit: Visit) -> Response:
         )
 
     shapes = _shapes(visit)
-    return JSONResponse([shapes.attachment(one, issue.key) for one in reversed(await _all(more))])
+    return JSONResponse([shapes.attachment(one, issue.key) for one in reversed(await every(more))])
 
 
 async def get_attachment(visit: Visit) -> Response:
     """Return one file on an issue."""
-    found, issue = await _find_attachment(visit)
+    found, issue = await find_attachment(visit)
     return JSONResponse(_shapes(visit).attachment(found, issue.key))
 
 
 async def get_content(visit: Visit) -> Response:
     """Send the bytes of a file on an issue, whatever name the path ends with."""
-    found, _ = await _find_attachment(visit)
+    found, _ = await find_attachment(visit)
     file = await visit.calls.read(visit.core.files.readable, visit.caller, found.file_id)
     return await _lend(visit, file, Form.ORIGINAL)
 
@@ -122,7 +136,7 @@ async def get_thumbnail(visit: Visit) -> Response:
     """Send a small picture of an image on an issue; wait for one that is being made."""
     end = time.monotonic() + THUMBNAIL_SECONDS
     while True:
-        found, _ = await _find_attachment(visit)
+        found, _ = await find_attachment(visit)
         file = await visit.calls.read(visit.core.files.readable, visit.caller, found.file_id)
         if file.preview.kind != "IMAGE":
             raise errors.PreviewUnavailableError
@@ -133,7 +147,7 @@ async def get_thumbnail(visit: Visit) -> Response:
 
 async def delete_attachment(visit: Visit) -> Response:
     """Remove a file from an issue."""
-    found, _ = await _find_attachment(visit)
+    found, _ = await find_attachment(visit)
     await visit.calls.change(visit.core.attachments.delete, visit.caller, found.id)
     return Response(status_code=204)
 
@@ -147,31 +161,31 @@ async def keep_temporary(visit: Visit) -> Response:
 
 async def get_temporary(visit: Visit) -> Response:
     """Return a temporary file."""
-    return JSONResponse(_shapes(visit).temporary(await _find_temporary(visit)))
+    return JSONResponse(_shapes(visit).temporary(await find_temporary(visit)))
 
 
 async def get_temporary_content(visit: Visit) -> Response:
     """Send the bytes of a temporary file."""
-    return await _lend(visit, await _find_temporary(visit), Form.ORIGINAL)
+    return await _lend(visit, await find_temporary(visit), Form.ORIGINAL)
 
 
 async def get_issue(visit: Visit) -> Response:
     """Return an issue."""
-    issue = await _issue(visit)
-    return JSONResponse(_shapes(visit).issue(issue, await _parent(visit, issue)))
+    issue = await issue_of(visit)
+    return JSONResponse(_shapes(visit).issue(issue, await parent_of(visit, issue)))
 
 
 async def change_issue(visit: Visit) -> Response:
-    """Attach temporary files to an issue: the only change of it that can be made here."""
-    given = await visit.json()
-    file_ids = given.pop("attachmentIds", [])
-    if given:
-        raise invalid("body", "may have attachmentIds only; an issue is changed where it is kept")
-    if not isinstance(file_ids, list):
-        raise invalid("attachmentIds", "must be a list")
-    numbers = [ids.from_decimal(ids.FILE, str(one), "attachmentIds") for one in file_ids]
-    subject = Subject("issue", id=(await _issue(visit)).id)
-    await visit.calls.change(visit.core.temporary.attach, visit.caller, subject, numbers)
+    """Attach temporary files to an issue: the only change of it that can be made here; `If-Match` names its version."""
+    file_ids = temporary_ids(await visit.json())
+    issue_id, wanted = (await issue_of(visit)).id, visit.headers.get("if-match", "")
+
+    def attach_to_current() -> None:
+        issue = visit.core.issues.get(visit.caller, visit.caller.workspace_id, issue_id=issue_id)
+        etags.require("" if wanted == "*" else wanted, issue.version)
+        visit.core.temporary.attach(visit.caller, Subject("issue", id=issue_id), file_ids)
+
+    await visit.calls.change(attach_to_current)
     return await get_issue(visit)
 
 
@@ -181,19 +195,19 @@ async def list_fields(visit: Visit) -> Response:
 
 
 async def list_changes(visit: Visit) -> Response:
-    """List what happened to an issue, oldest first, behind the entry that `id` names if it names one."""
-    issue, size = await _issue(visit), _size_of(visit)
-    types = _types_of(visit)
+    """List what happened to an issue, oldest first unless `sort` is `desc`, behind the entry that `id` names if any."""
+    issue, size = await issue_of(visit), size_of(visit)
+    types, newest_first = types_of(visit), is_newest_first(visit)
     if not types:
         return JSONResponse([])
     behind = visit.asked("id")
     page = await visit.calls.read(
         visit.core.log.list,
         visit.caller,
-        ActivityQuery(visit.caller.workspace_id, types=types, newest_first=False),
+        ActivityQuery(visit.caller.workspace_id, types=types, newest_first=newest_first),
         Subject("issue", id=issue.id),
         page_size=size,
-        behind=_id(ids.ACTIVITY, behind, "activity") if behind else "",
+        behind=id_of(ids.ACTIVITY, behind, "activity") if behind else "",
     )
     shapes = _shapes(visit)
     response = JSONResponse([shapes.change(one, issue) for one in page.items])
@@ -201,16 +215,16 @@ async def list_changes(visit: Visit) -> Response:
     if page.next_page_token:
         links.append(("next", ids.to_decimal(page.items[-1].id)))
     response.headers["Link"] = ", ".join(
-        f'<{shapes.changelog_url(issue.key, _query_from(visit, after))}>; rel="{rel}"' for rel, after in links
+        f'<{shapes.changelog_url(issue.key, query_behind(visit, after))}>; rel="{rel}"' for rel, after in links
     )
     return response
 
 
 async def get_change(visit: Visit) -> Response:
     """Return one thing that happened to an issue."""
-    issue = await _issue(visit)
+    issue = await issue_of(visit)
     found = await visit.calls.read(
-        visit.core.log.get, visit.caller, _id(ids.ACTIVITY, visit.path["change"], "activity")
+        visit.core.log.get, visit.caller, id_of(ids.ACTIVITY, visit.path["change"], "activity")
     )
     if found.subject is None or found.subject.id != issue.id or found.type not in CHANGES:
         raise errors.NotFoundError("activity", f"activities/{found.id}")
@@ -219,8 +233,8 @@ async def get_change(visit: Visit) -> Response:
 
 async def list_links(visit: Visit) -> Response:
     """List the sub-issues of an issue, and the issue that it is one of."""
-    issue = await _issue(visit)
-    parent = await _parent(visit, issue)
+    issue = await issue_of(visit)
+    parent = await parent_of(visit, issue)
     query = IssueQuery(visit.caller.workspace_id, parent_issue_id=issue.id, include_completed=True)
 
     async def more(token: str) -> Page[Issue]:
@@ -230,20 +244,13 @@ async def list_links(visit: Visit) -> Response:
 
     shapes = _shapes(visit)
     found = [] if parent is None else [shapes.link(issue, issue, parent, "inward")]
-    return JSONResponse(found + [shapes.link(issue, one, one, "outward") for one in await _all(more)])
+    return JSONResponse(found + [shapes.link(issue, one, one, "outward") for one in await every(more)])
 
 
 async def create_link(visit: Visit) -> Response:
     """Make an issue the sub-issue of another."""
-    given, issue = await visit.json(), await _issue(visit)
-    relationship, other = given.get("relationship"), given.get("issue")
-    if isinstance(other, dict):
-        other = other.get("key") or other.get("id")
-    if relationship not in (IS_PARENT, IS_SUBTASK):
-        raise invalid("relationship", f"must be {IS_PARENT!r} or {IS_SUBTASK!r}: no other is known here")
-    if not isinstance(other, str) or not other or not other.isprintable():
-        raise invalid("issue", "is required, as the key or id of an issue")
-    found = await _issue(visit, other)
+    (relationship, other), issue = relation(await visit.json()), await issue_of(visit)
+    found = await issue_of(visit, other)
     parent, child = (issue, found) if relationship == IS_PARENT else (found, issue)
     await visit.calls.change(
         visit.core.issues.upsert, visit.caller, replace(child, parent_issue_id=parent.id), ("parent_issue_id",)
@@ -252,17 +259,16 @@ async def create_link(visit: Visit) -> Response:
     return JSONResponse(_shapes(visit).link(issue, child, found, direction), 201)
 
 
+async def get_link(visit: Visit) -> Response:
+    """Return what an issue has to do with a sub-issue, or its own parent."""
+    issue = await issue_of(visit)
+    child, other = await find_linked(visit, issue)
+    return JSONResponse(_shapes(visit).link(issue, child, other, "outward" if other is child else "inward"))
+
+
 async def delete_link(visit: Visit) -> Response:
     """Make a sub-issue an issue of its own."""
-    issue = await _issue(visit)
-    child = await visit.calls.read(
-        visit.core.issues.get,
-        visit.caller,
-        visit.caller.workspace_id,
-        issue_id=_id(ids.ISSUE, visit.path["link"], "link"),
-    )
-    if not child.parent_issue_id or issue.id not in {child.id, child.parent_issue_id}:
-        raise errors.NotFoundError("link", f"links/{visit.path['link']}")
+    child, _ = await find_linked(visit, await issue_of(visit))
     await visit.calls.change(
         visit.core.issues.upsert, visit.caller, replace(child, parent_issue_id=""), ("parent_issue_id",)
     )
@@ -271,7 +277,7 @@ async def delete_link(visit: Visit) -> Response:
 
 async def list_remotelinks(visit: Visit) -> Response:
     """List the links of an issue."""
-    issue = await _issue(visit)
+    issue = await issue_of(visit)
 
     async def more(token: str) -> Page[Link]:
         return await visit.calls.read(
@@ -284,12 +290,12 @@ async def list_remotelinks(visit: Visit) -> Response:
         )
 
     shapes = _shapes(visit)
-    return JSONResponse([shapes.remotelink(one, issue.key) for one in reversed(await _all(more))])
+    return JSONResponse([shapes.remotelink(one, issue.key) for one in reversed(await every(more))])
 
 
 async def create_remotelink(visit: Visit) -> Response:
     """Add a link: `key` is its URL, and `origin`, the application, is that URL's host whatever is sent."""
-    given, issue = await visit.json(), await _issue(visit)
+    given, issue = await visit.json(), await issue_of(visit)
     if str(given.get("relationship", RELATES)).upper() != RELATES:
         raise invalid("relationship", f"must be {RELATES}: no other is known here")
     url = given.get("key")
@@ -302,8 +308,8 @@ async def create_remotelink(visit: Visit) -> Response:
 
 async def delete_remotelink(visit: Visit) -> Response:
     """Remove a link."""
-    issue = await _issue(visit)
-    link_id = _id(ids.LINK, visit.path["link"], "link")
+    issue = await issue_of(visit)
+    link_id = id_of(ids.LINK, visit.path["link"], "link")
     found = await visit.calls.read(visit.core.links.get, visit.caller, link_id)
     if found.subject.id != issue.id:
         raise errors.NotFoundError("link", f"links/{link_id}")
@@ -355,7 +361,7 @@ ROUTES = (
     Route("GET", "/<version>/fields", "IssueService.GetIssue", list_fields, SOURCE),
     Route(
         "GET", f"{ISSUE}/changelog", "ActivityService.ListActivities", list_changes, SOURCE,
-        {"perPage": "integer", "id": "decimal", "type": "strings", "field": "strings"},
+        {"perPage": "integer", "id": "decimal", "type": "strings", "field": "strings", "sort": "|".join(ORDERS)},
     ),
     Route("GET", f"{ISSUE}/changelog/<change>", "ActivityService.GetActivity", get_change, SOURCE),
     Route("GET", f"{ISSUE}/links", "IssueService.ListIssues", list_links, SOURCE),
@@ -363,6 +369,7 @@ ROUTES = (
         "POST", f"{ISSUE}/links", "IssueService.UpsertIssue", create_link, SOURCE,
         body={"relationship*": f"{IS_PARENT}|{IS_SUBTASK}", "issue*": "issue"}, statuses=(201,),
     ),
+    Route("GET", f"{ISSUE}/links/<link>", "IssueService.GetIssue", get_link, SOURCE),
     Route("DELETE", f"{ISSUE}/links/<link>", "IssueService.UpsertIssue", delete_link, SOURCE, statuses=(204,)),
     Route("GET", f"{ISSUE}/remotelinks", "LinkService.ListLinks", list_remotelinks, SOURCE),
     Route(
@@ -392,87 +399,6 @@ YANDEX = Dialect(
 
 def _shapes(visit: Visit) -> Shapes:
     return Shapes(f"{visit.core.public_url}/{visit.path['version']}")
-
-
-def _is_id(text: str) -> bool:
-    return len(text) > ID_DIGITS and text.isascii() and text.isdigit()
-
-
-def _id(prefix: str, text: str, noun: str) -> str:
-    """Return the id of a path; what is no id is not there."""
-    try:
-        return ids.from_decimal(prefix, text, noun)
-    except errors.ValidationFailedError as problem:
-        raise errors.NotFoundError(noun, f"{noun}s/{text}") from problem
-
-
-async def _issue(visit: Visit, named: str = "") -> Issue:
-    """Return an issue by id or key, that of the path unless another is named."""
-    given, workspace_id = named or visit.path["issue"], visit.caller.workspace_id
-    if _is_id(given):
-        issue_id = _id(ids.ISSUE, given, "issue")
-        return await visit.calls.read(visit.core.issues.get, visit.caller, workspace_id, issue_id=issue_id)
-    return await visit.calls.read(visit.core.issues.get, visit.caller, workspace_id, key=given)
-
-
-async def _find_attachment(visit: Visit) -> tuple[Attachment, Issue]:
-    """Return the live file attachment of the path, if it is on the issue of the path."""
-    issue = await _issue(visit)
-    attachment_id = _id(ids.ATTACHMENT, visit.path["attachment"], "attachment")
-    found = await visit.calls.read(visit.core.attachments.get, visit.caller, attachment_id)
-    if found.delete_time is not None or found.file is None or found.subject.id != issue.id:
-        raise errors.NotFoundError("attachment", f"attachments/{attachment_id}")
-    return found, issue
-
-
-async def _find_temporary(visit: Visit) -> File:
-    file_id = _id(ids.FILE, visit.path["file"], "file")
-    try:
-        return await visit.calls.read(visit.core.temporary.get, visit.caller, file_id)
-    except errors.ValidationFailedError as problem:
-        raise errors.NotFoundError("file", f"files/{file_id}") from problem
-
-
-async def _parent(visit: Visit, issue: Issue) -> Issue | None:
-    if not issue.parent_issue_id:
-        return None
-    get, workspace_id = visit.core.issues.get, visit.caller.workspace_id
-    with contextlib.suppress(errors.NotFoundError):  # It may have been deleted since.
-        return await visit.calls.read(get, visit.caller, workspace_id, issue_id=issue.parent_issue_id)
-    return None
-
-
-async def _all(more: Callable[[str], Awaitable[Page[Item]]]) -> list[Item]:
-    """Return the items of all pages."""
-    page = await more("")
-    found = list(page.items)
-    while page.next_page_token:
-        page = await more(page.next_page_token)
-        found += page.items
-    return found
-
-
-def _size_of(visit: Visit) -> int:
-    text = visit.asked("perPage", str(CHANGES_SIZE))
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= LIST_SIZE:
-        raise invalid("perPage", f"must be a whole number from 1 to {LIST_SIZE}")
-    return int(text)
-
-
-def _types_of(visit: Visit) -> Sequence[str]:
-    """Return which activities are asked for, by the names of this system."""
-    types, fields = visit.asked_all("type"), visit.asked_all("field")
-    return tuple(
-        name
-        for name, (type_, field) in CHANGES.items()
-        if (not types or type_ in types) and (not fields or field in fields)
-    )
-
-
-def _query_from(visit: Visit, after: str) -> str:
-    """Return the query of this request, going on behind another entry."""
-    kept = [(name, value) for name, value in visit.query if name != "id"]
-    return urlencode([*kept, ("id", after)] if after else kept)
 
 
 async def _lend(visit: Visit, file: File, form: Form) -> Response:
