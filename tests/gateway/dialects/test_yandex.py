@@ -7,7 +7,6 @@ import io
 import json
 import re
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -15,12 +14,9 @@ import httpx
 import pytest
 from PIL import Image
 from starlette.responses import JSONResponse
-from yandex_tracker_client import TrackerClient, exceptions
 
 from remora.v1 import attachment_service_pb2, issue_pb2, issue_service_pb2
 from remora_server.gateway.dialects.yandex import reconsidered
-from tests.combinations import only_disk
-from tests.faulty import Faults
 from tests.gateway.exchanging import Replay, exchanges_of
 from tests.media.making import pages
 from tests.previewing import settled
@@ -135,102 +131,6 @@ def test_no_file(ask: Ask, new_issue: str) -> None:
     assert code(ask(path, "POST", content=b"x")) == 400
     assert code(ask(path, "POST", data={"file": "x"}, files={"other": (None, b"x")})) == 400
     assert code(ask(f"/v2/issues/{new_issue}/attachments")) == 404
-
-
-@pytest.fixture(params=["v2", "v3"])
-def tracker(request: pytest.FixtureRequest, server: RunningServer) -> TrackerClient:
-    """Return the real client, in the hands of a new user."""
-    key = server.new_key(f"user-{uuid4()}")
-    return TrackerClient(token=key, org_id="1", base_url=server.ready["http"], api_version=request.param)
-
-
-def test_the_real_client(tracker: TrackerClient, server: RunningServer, new_issue: str, tmp_path: Path) -> None:
-    """It attaches, lists, reads, shows and deletes the files of an issue."""
-    push(server.api(), new_issue, title="Pictures")
-    issue = tracker.issues[new_issue]
-    assert (issue.key, issue.summary) == (new_issue, "Pictures")
-    path = tmp_path / "pic.png"
-    path.write_bytes(image(550, 440))
-    made = issue.attachments.create(str(path))
-    assert (made.name, made.mimetype, made.size) == ("pic.png", "image/png", path.stat().st_size)
-    assert made.metadata == {"size": "550x440"}
-    assert made.createdBy.display.startswith("user-")
-    assert made.createdBy.login == made.createdBy.id == tracker.users[made.createdBy.id].uid
-    renamed = issue.attachments.create(str(path), params={"filename": "other.png"})
-    assert [one.name for one in issue.attachments] == ["pic.png", "other.png"]
-    assert issue.attachments[renamed.id].id == renamed.id
-    (tmp_path / "out").mkdir()
-    made.download_to(str(tmp_path / "out"))
-    assert (tmp_path / "out" / "pic.png").read_bytes() == path.read_bytes()
-    assert b"".join(made.read()) == path.read_bytes()
-    made.download_thumbnail_to(str(tmp_path / "out"))
-    with Image.open(tmp_path / "out" / "pic.png") as small:
-        assert max(small.size) == 512
-    made.delete()
-    renamed.delete()
-    assert list(issue.attachments) == []
-    with pytest.raises(exceptions.NotFound) as refused:
-        issue.attachments[made.id]
-    assert refused.value.error_messages == ["attachment not found; check the id and the workspace of the key."]
-
-
-def test_temporary_files_of_the_real_client(
-    tracker: TrackerClient, server: RunningServer, new_issue: str, tmp_path: Path
-) -> None:
-    """Files that are uploaded first are attached by an update of the issue, once."""
-    push(server.api(), new_issue)
-    path = tmp_path / "a.txt"
-    path.write_bytes(uuid4().bytes)
-    kept = tracker.attachments.create(str(path))
-    assert b"".join(kept.read()) == path.read_bytes()
-    assert tracker.attachments[kept.id].name == "a.txt"
-    issue = tracker.issues[new_issue]
-    issue.update(attachmentIds=[kept.id])
-    (attached,) = issue.attachments
-    assert (attached.id, attached.name) == (kept.id, "a.txt")
-    for again in (kept.id, "1", "x"):
-        with pytest.raises((exceptions.BadRequest, exceptions.NotFound)):
-            issue.update(attachmentIds=[again])
-    issue.update(attachments=[str(path)])
-    assert len(list(issue.attachments)) == 2
-    with pytest.raises(exceptions.BadRequest):
-        issue.update(summary="x")
-
-
-def test_changes_and_links_of_the_real_client(tracker: TrackerClient, server: RunningServer, new_issue: str) -> None:
-    """It pages through the changelog, and makes and breaks links between issues."""
-    api = server.api()
-    push(api, new_issue, title="Parent")
-    push(api, f"{new_issue}1", title="Child")
-    issue, child = tracker.issues[new_issue], tracker.issues[f"{new_issue}1"]
-    for number in range(3):
-        file = io.BytesIO(uuid4().bytes)
-        file.name = f"{number}.bin"
-        issue.attachments.create(file)
-    next(iter(issue.attachments)).delete()
-    every = [(one.type, one.updatedBy.display[:5]) for one in issue.changelog.get_all(perPage=2)]
-    assert every == [
-        ("IssueCreated", "Demo "), *[("IssueAttachmentAdded", "user-")] * 3, ("IssueAttachmentRemoved", "user-")
-    ]  # fmt: skip
-    added = list(issue.changelog.get_all(type="IssueAttachmentAdded"))
-    assert [one.attachments["added"][0].display for one in added] == ["0.bin", "1.bin", "2.bin"]
-    assert issue.changelog[added[0].id].issue.key == new_issue
-    behind = tracker._connection.get(f"/v2/issues/{new_issue}/changelog", params={"id": added[2].id})
-    assert [one.type for one in behind] == ["IssueAttachmentRemoved"]
-    assert len(list(issue.changelog.get_all(field="attachments"))) == 4
-    assert list(issue.changelog.get_all(field="nothing")) == []
-    made = issue.links.create("is parent task for", child)
-    assert (made.direction, made.type.id, made.object.key) == ("outward", "subtask", child.key)
-    assert [(one.direction, one.object.display) for one in issue.links] == [("outward", "Child")]
-    (up,) = child.links
-    assert (up.direction, up.object.key, up.id) == ("inward", new_issue, made.id)
-    assert tracker.issues[child.key].parent.key == new_issue
-    up.delete()
-    assert list(issue.links) == list(child.links) == []
-    child.links.create("is subtask for", new_issue)
-    assert [one.object.key for one in issue.links] == [child.key]
-    with pytest.raises(exceptions.BadRequest):
-        issue.links.create("relates", child)
 
 
 def test_external_links(ask: Ask, server: RunningServer, new_issue: str) -> None:
@@ -384,22 +284,3 @@ def test_no_repeating(status: int) -> None:
         assert json.loads(bytes(told.body)) == {"errors": {}, "errorMessages": ["why"], "statusCode": 424}
     assert reconsidered("GET", "/v2/attachments", refused) is refused
     assert reconsidered("POST", "/v2/issues/A-1/links", refused) is refused
-
-
-@only_disk
-def test_the_real_client_and_a_store_that_is_away(
-    start_server: Callable[..., RunningServer], tmp_path: Path, new_issue: str
-) -> None:
-    """It sends a file once, raises what it is told, and nothing is attached."""
-    faults = Faults(tmp_path / "faults", tmp_path / "data0" / "blobs")
-    server = start_server(**faults.environment)
-    push(server.api(), new_issue)
-    issue = TrackerClient(token=server.ready["key"], org_id="1", base_url=server.ready["http"]).issues[new_issue]
-    path = tmp_path / "a.bin"
-    path.write_bytes(uuid4().bytes * 100_000)
-    with faults.failing("pwrite", "EIO"), pytest.raises(exceptions.TrackerServerError) as refused:
-        issue.attachments.create(str(path))
-    assert refused.value.status_code == 424
-    assert refused.value.error_messages == ["storage does not answer at the moment; retry."]
-    assert list(issue.attachments) == []
-    assert issue.attachments.create(str(path)).size == path.stat().st_size
