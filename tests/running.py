@@ -27,6 +27,7 @@ from remora.v1 import (
     issue_service_pb2_grpc,
     link_service_pb2_grpc,
     upload_ticket_service_pb2_grpc,
+    webhook_service_pb2_grpc,
 )
 from remora_server import app, config
 from remora_server.config import Config
@@ -216,6 +217,7 @@ class Api:
         options: Sequence[tuple[str, Any]] = (),
         channel: grpc.Channel | None = None,
     ) -> None:
+        self.address = address
         metadata: tuple[tuple[str, str], ...] = (("authorization", f"Bearer {key}"),) if key else ()
         self.channel: grpc.Channel = grpc.intercept_channel(
             channel or grpc.insecure_channel(address, options), _Signed(metadata)
@@ -226,6 +228,7 @@ class Api:
         self.links = link_service_pb2_grpc.LinkServiceStub(self.channel)
         self.activity = activity_service_pb2_grpc.ActivityServiceStub(self.channel)
         self.issues = issue_service_pb2_grpc.IssueServiceStub(self.channel)
+        self.webhooks = webhook_service_pb2_grpc.WebhookServiceStub(self.channel)
         self.capabilities = capability_service_pb2_grpc.CapabilityServiceStub(self.channel)
 
 

@@ -188,7 +188,6 @@ def test_names_of_others_are_left_alone() -> None:
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        ("REMORA_ALLOWED_NETWORKS", "::1,127.0.0.0/8"),
         ("REMORA_GLUE_TICKETS", "form"),
     ],
 )

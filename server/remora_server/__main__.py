@@ -89,16 +89,25 @@ def _serve(settings: Config, options: argparse.Namespace) -> int:
     if settings.workers == 1:
         return _serve_here(settings, options, on_ready, is_worker=False)
     seeded = app.prepare(settings, dev_mode=options.dev)
-    # As this process was started, whichever way that was.
-    command = [sys.executable, *sys.orig_argv[1 : len(sys.orig_argv) - len(sys.argv) + 1], *sys.argv[1:]]
-    return uvloop.run(app.supervise(settings, command, seeded, on_ready))
+    return uvloop.run(app.supervise(settings, [*_program(), *sys.argv[1:]], seeded, on_ready))
+
+
+def _program() -> list[str]:
+    """Return how this process was started, whichever way that was, up to its arguments."""
+    return [sys.executable, *sys.orig_argv[1 : len(sys.orig_argv) - len(sys.argv) + 1]]
 
 
 def _serve_here(
     settings: Config, options: argparse.Namespace, on_ready: Callable[[app.Ready], None], *, is_worker: bool
 ) -> int:
     app.tune_allocator()
-    uvloop.run(app.serve(settings, dev_mode=options.dev, on_ready=on_ready, is_worker=is_worker))
+    delivering = [*_program(), "deliver", *sys.argv[2:], "--as-child"]
+    uvloop.run(app.serve(settings, dev_mode=options.dev, on_ready=on_ready, delivering=delivering, is_worker=is_worker))
+    return DONE
+
+
+def _deliver(settings: Config, options: argparse.Namespace) -> int:
+    uvloop.run(app.deliver(settings, sys.stdin.fileno() if options.as_child else None))
     return DONE
 
 
@@ -303,6 +312,17 @@ def _parser() -> argparse.ArgumentParser:
     serving = add(commands, "serve", _serve, "serve until SIGTERM", "remora-server serve --data /srv/remora")
     serving.add_argument("--dev", action="store_true", help="seed a demo workspace, key and issues; not for production")
     serving.add_argument("--as-worker", type=int, help=argparse.SUPPRESS)  # What our own parent process tells us.
+    delivering = add(
+        commands,
+        "deliver",
+        _deliver,
+        "send webhooks until SIGTERM; `serve` runs this by itself in a process of its own",
+        "remora-server deliver --data /srv/remora",
+    )
+    # What a server that runs it tells it, and what it was told itself.
+    delivering.add_argument("--as-child", action="store_true", help=argparse.SUPPRESS)
+    delivering.add_argument("--dev", action="store_true", help=argparse.SUPPRESS)
+    delivering.add_argument("--as-worker", type=int, help=argparse.SUPPRESS)
     add(commands, "migrate", _migrate, "create or upgrade the database", "remora-server migrate --data /srv/remora")
     gc = add(commands, "gc", _gc, "remove what nothing refers to any more", "remora-server gc --grace 1h --dry-run")
     gc.add_argument(

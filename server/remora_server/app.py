@@ -30,6 +30,7 @@ from remora_server.core.attachments import Attachments
 from remora_server.core.check import Check
 from remora_server.core.dedup import DedupMode
 from remora_server.core.deletion import Deletion
+from remora_server.core.destinations import Destinations
 from remora_server.core.downloads import Downloads
 from remora_server.core.errors import StorageUnavailableError
 from remora_server.core.files import Files
@@ -51,6 +52,7 @@ from remora_server.core.receiving import Limits, Pools
 from remora_server.core.reception import Reception
 from remora_server.core.renditions import Renditions
 from remora_server.core.repeats import Repeats
+from remora_server.core.sealing import Seal
 from remora_server.core.subjects import Subjects
 from remora_server.core.sweep import Sweep
 from remora_server.core.temporary import Temporary
@@ -59,6 +61,11 @@ from remora_server.core.threads import Threads
 from remora_server.core.tickets import MAX_AGE, Tickets
 from remora_server.core.tokens import Tokens
 from remora_server.core.uploads import Uploads
+from remora_server.core.webhook_deliveries import WebhookDeliveries
+from remora_server.core.webhook_endpoints import WebhookEndpoints
+from remora_server.deliver.deliverer import Deliverer
+from remora_server.deliver.process import Process as WebhookProcess
+from remora_server.deliver.sender import BlockingSender, Sender
 from remora_server.gateway.app import Bounds, Gateway, bind, cannot_listen
 from remora_server.gateway.app import Rules as GatewayRules
 from remora_server.gateway.bodies import Pace as UploadPace
@@ -102,6 +109,7 @@ OVERTAKEN_SECONDS = 1.0
 JOBS = 1  # A server has other things to do with its cores.
 HEALTH_SECONDS = 5.0  # A store elsewhere may take money for being asked.
 REFRESH_SECONDS = 1.0
+RESOLVERS = 32  # Names of receivers that are looked up at once.
 MOST_FILES = 1024 * 1024
 
 
@@ -111,6 +119,16 @@ class SystemClock:
     def now(self) -> Micros:
         """Return microseconds since the epoch, UTC."""
         return time.time_ns() // 1000
+
+
+@dataclass(frozen=True, slots=True)
+class RowStores:
+    """What keeps rows, opened."""
+
+    database: Database
+    metadata: SqlMetadata
+    writer: Writer
+    clock: SystemClock
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +157,14 @@ def open_stores(config: Config, *, migrating: bool = False, needing_blobs: bool 
 
     A blob store that does not answer raises BlobsUnreachableError for those who need it; others do without.
     """
+    with _rows(config, migrating=migrating) as rows:
+        blobs, transfers = _blobs(config, rows, needing_blobs=needing_blobs)
+        yield Stores(rows.database, rows.metadata, blobs, transfers, rows.writer, rows.clock)
+
+
+@contextlib.contextmanager
+def _rows(config: Config, *, migrating: bool = False) -> Iterator[RowStores]:
+    """Open the database alone."""
     database = _database(config)
     if migrating:
         config.data.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -147,10 +173,8 @@ def open_stores(config: Config, *, migrating: bool = False, needing_blobs: bool 
     elif not check(database):
         raise NotMigratedError(f"{config.database_name} is missing or of another version; run `remora-server migrate`.")
     writer = Writer(database)
-    metadata, clock = SqlMetadata(database), SystemClock()
     try:
-        blobs, transfers = _blobs(config, metadata, writer, clock, needing_blobs=needing_blobs)
-        yield Stores(database, metadata, blobs, transfers, writer, clock)
+        yield RowStores(database, SqlMetadata(database), writer, SystemClock())
     finally:
         writer.close()
         database.close()
@@ -191,9 +215,7 @@ def leases_of(stores: Stores) -> Leases:
     return Leases(stores.metadata, stores.writer, stores.clock, holder)
 
 
-def _blobs(
-    config: Config, metadata: SqlMetadata, writer: Writer, clock: SystemClock, *, needing_blobs: bool
-) -> tuple[LandingStore, DirectTransfers | None]:
+def _blobs(config: Config, rows: RowStores, *, needing_blobs: bool) -> tuple[LandingStore, DirectTransfers | None]:
     """Open the blob store, and what moves bytes past this server, if the store can be reached from outside."""
     if config.bucket is None:
         return LocalBlobs(config.blobs_path), None
@@ -222,13 +244,13 @@ def _blobs(
         signer = find_signer(bucket)
     except BucketUnusableError as problem:
         raise ConfigError(f"REMORA_BLOBS can't be used: {problem}") from problem
-    blobs = GcsBlobs(bucket, prefix, metadata, writer, clock)
+    blobs = GcsBlobs(bucket, prefix, rows.metadata, rows.writer, rows.clock)
     if signer is None:
         log.warning("nothing signs for the bucket: bytes over HTTP go through this server")
         return blobs, None
     # A session of Cloud Storage takes bytes from pages of one origin, which must be said when it begins.
     origin = config.cors_origins[0] if len(config.cors_origins) == 1 and config.cors_origins[0] != "*" else ""
-    return blobs, GcsTransfers(bucket, blobs, signer, clock, max_file_bytes=config.max_file_bytes, origin=origin)
+    return blobs, GcsTransfers(bucket, blobs, signer, rows.clock, max_file_bytes=config.max_file_bytes, origin=origin)
 
 
 def sweep_of(stores: Stores) -> Sweep:
@@ -265,7 +287,7 @@ def tenants_of(stores: Stores) -> Tenants:
     return Tenants(stores.metadata, stores.clock)
 
 
-def signing_key(config: Config, stores: Stores) -> bytes:
+def signing_key(config: Config, stores: Stores | RowStores) -> bytes:
     """Return the secret that seals page tokens and signs URLs: the setting, or the one that lies in the database."""
     return config.signing_key.encode() or stores.metadata.signing_key()
 
@@ -330,8 +352,64 @@ async def supervise(
         return await group.run(lambda: on_ready(_ready(config, ports[0], ports[1], seeded)))
 
 
-async def serve(config: Config, *, dev_mode: bool, on_ready: Callable[[Ready], None], is_worker: bool = False) -> None:
-    """Serve until SIGTERM or SIGINT, then drain."""
+async def deliver(config: Config, line: int | None) -> None:
+    """Send webhooks until SIGTERM or SIGINT, or until the other end of `line`, which wakes us, is closed."""
+    loop = asyncio.get_running_loop()
+    resolvers = ThreadPoolExecutor(RESOLVERS, "resolver")
+    timeout_seconds = config.webhook_timeout_seconds
+    destinations = Destinations(config.allowed_networks)
+    with _rows(config) as stores:
+        _, deliveries = _webhooks(config, stores, destinations, resolvers)
+        async with Sender(destinations, resolvers, timeout_seconds=timeout_seconds) as sender:
+            deliverer = Deliverer(deliveries, sender, stores.clock)
+            for signal_number in (signal.SIGTERM, signal.SIGINT):
+                loop.add_signal_handler(signal_number, deliverer.stop)
+
+            def hear() -> None:
+                if line is not None and os.read(line, 65536):
+                    deliverer.wake()
+                else:
+                    deliverer.stop()
+
+            if line is not None:
+                loop.add_reader(line, hear)
+            stores.database.hear(partial(_tell, loop, deliverer.wake))
+            await deliverer.run()
+    # A name that is looked up in vain must not keep us from ending.
+    resolvers.shutdown(wait=False, cancel_futures=True)
+
+
+def _webhooks(
+    config: Config, stores: Stores | RowStores, destinations: Destinations, resolvers: ThreadPoolExecutor
+) -> tuple[WebhookEndpoints, WebhookDeliveries]:
+    metadata, clock, key = stores.metadata, stores.clock, signing_key(config, stores)
+    pages, subjects, seal = Pages(key, clock), Subjects(metadata, clock, strict=config.strict_issues), Seal(key)
+    activity = ActivityLog(metadata, pages, clock, subjects)
+    endpoints = WebhookEndpoints(metadata, subjects, activity, pages, clock, seal=seal, destinations=destinations)
+    deliveries = WebhookDeliveries(
+        metadata,
+        stores.writer,
+        endpoints,
+        activity,
+        pages,
+        clock,
+        seal=seal,
+        sender=BlockingSender(destinations, resolvers, timeout_seconds=config.webhook_timeout_seconds),
+        give_up_after=int(config.webhook_give_up_seconds * SECOND),
+        timeout=int(config.webhook_timeout_seconds * SECOND),
+    )
+    return endpoints, deliveries
+
+
+async def serve(
+    config: Config,
+    *,
+    dev_mode: bool,
+    on_ready: Callable[[Ready], None],
+    delivering: Sequence[str],
+    is_worker: bool = False,
+) -> None:
+    """Serve until SIGTERM or SIGINT, then drain; `delivering` is the command of the process that sends webhooks."""
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for signal_number in (signal.SIGTERM, signal.SIGINT):
@@ -342,7 +420,7 @@ async def serve(config: Config, *, dev_mode: bool, on_ready: Callable[[Ready], N
         seeded = _seed(config, stores) if dev_mode and not is_worker else None
         # Also what ends before it served leaves nobody behind who decodes.
         with contextlib.closing(Decoding(_scanner(config), JOBS)) as decoding:
-            await _serve(config, stores, seeded, decoding, stopping, on_ready, share_ports=is_worker)
+            await _serve(config, stores, seeded, decoding, stopping, on_ready, delivering, share_ports=is_worker)
 
 
 def _seed(config: Config, stores: Stores) -> dev.Seeded:
@@ -353,13 +431,14 @@ def _seed(config: Config, stores: Stores) -> dev.Seeded:
     return seeded
 
 
-async def _serve(
+async def _serve(  # noqa: PLR0915 - one step after the other, as a server begins and ends.
     config: Config,
     stores: Stores,
     seeded: dev.Seeded | None,
     decoding: Decoding,
     stopping: asyncio.Event,
     on_ready: Callable[[Ready], None],
+    delivering: Sequence[str],
     *,
     share_ports: bool,
 ) -> None:
@@ -391,7 +470,9 @@ async def _serve(
     http_port = int(bound.getsockname()[1])
     public_url = config.public_url or _own_url(config, http_port)
     urls = SignedUrls(public_url, signing_key(config, stores), stores.clock)
-    rules = _rules(config, stores, pools, urls, decoding)
+    resolvers = ThreadPoolExecutor(RESOLVERS, "resolver")
+    webhooks = _webhooks(config, stores, Destinations(config.allowed_networks), resolvers)
+    rules = _rules(config, stores, pools, urls, decoding, webhooks)
     tenants = tenants_of(stores)
     authenticator = Authenticator(
         tenants,
@@ -414,19 +495,23 @@ async def _serve(
     loop = asyncio.get_running_loop()
 
     def tell_watches() -> None:
-        if not rpc.growth.is_watched:
-            return
-        with contextlib.suppress(RuntimeError):  # The loop may have ended while the last changes were committed.
-            loop.call_soon_threadsafe(rpc.growth.wake)
+        if rpc.growth.is_watched:
+            _tell(loop, rpc.growth.wake)
 
+    sending = WebhookProcess(delivering, stores.metadata.has_enabled_webhook_endpoint)
     stores.writer.on_commit(tell_watches)
+    stores.writer.on_commit(sending.wake)
     stores.database.hear(tell_watches)
 
     checks = {
         "database": lambda: calls.read(stores.metadata.activity_bounds),
         "blobs": lambda: calls.fetch(stores.blobs.probe),
     }
-    health = Health(checks, {"previews": lambda: calls.read(_queue, stores)})
+    facts = {
+        "previews": lambda: calls.read(_queue, stores),
+        "webhooks": lambda: calls.read(rules.webhook_deliveries.waiting),
+    }
+    health = Health(checks, facts)
     reception = Reception(rules.tickets, rules.uploads, stores.blobs, stores.writer)
     gateway = Gateway(
         GatewayRules(rules.renditions, rules.downloads, reception, urls),
@@ -454,6 +539,7 @@ async def _serve(
         watching.append(asyncio.create_task(_refresh(certificates)))
     upkeep = _upkeep(config, stores)
     upkeep.start()
+    sending.start()
     decoding.start(_jobs(stores, rules, decoding))
     tune_collector()
     on_ready(_ready(config, grpc_port, http_port, seeded))
@@ -464,10 +550,18 @@ async def _serve(
         task.cancel()
     await asyncio.to_thread(decoding.close)
     await asyncio.to_thread(upkeep.stop)
+    await asyncio.to_thread(sending.stop)
+    resolvers.shutdown(wait=False, cancel_futures=True)
     for pool in dict.fromkeys((pools.wait, pools.work, pools.sync, fetchers, readers)):
         await asyncio.to_thread(pool.shutdown)
     if loop_writer is not None:
         loop_writer.close()
+
+
+def _tell(loop: asyncio.AbstractEventLoop, listener: Callable[[], None]) -> None:
+    """Have something called on the event loop, from any thread."""
+    with contextlib.suppress(RuntimeError):  # The loop may have ended while the last changes were committed.
+        loop.call_soon_threadsafe(listener)
 
 
 def _queue(stores: Stores) -> dict[str, int]:
@@ -599,7 +693,14 @@ def _jobs(stores: Stores, rules: Rules, decoding: Decoding) -> MediaJobs:
     )
 
 
-def _rules(config: Config, stores: Stores, pools: Pools, urls: SignedUrls, decoding: Decoding) -> Rules:
+def _rules(
+    config: Config,
+    stores: Stores,
+    pools: Pools,
+    urls: SignedUrls,
+    decoding: Decoding,
+    webhooks: tuple[WebhookEndpoints, WebhookDeliveries],
+) -> Rules:
     metadata, blobs, clock = stores.metadata, stores.blobs, stores.clock
     changes: Changes = stores.writer
     mode = DedupMode(config.dedup_mode)
@@ -667,6 +768,8 @@ def _rules(config: Config, stores: Stores, pools: Pools, urls: SignedUrls, decod
         attachments=attachments,
         links=Links(metadata, subjects, activity, pages, clock, stripped_parameters=stripped),
         issues=Issues(metadata, activity, pages, clock),
+        webhook_endpoints=webhooks[0],
+        webhook_deliveries=webhooks[1],
         log=activity,
         changes=changes,
         clock=clock,

@@ -213,6 +213,10 @@ class Config:
     tls_client_ca: Path | None = _setting(_maybe_path, "", "certificates (PEM) that client certificates must chain to")
     trusted_proxies: tuple[IPNetwork, ...] = _setting(_networks, "", "proxies whose forwarding headers are believed")
     allowed_networks: tuple[IPNetwork, ...] = _setting(_networks, "", "private networks that webhooks may reach")
+    webhook_timeout_seconds: float = _setting(_some_duration, "15s", "time that a receiver of webhooks has to answer")
+    webhook_give_up_seconds: float = _setting(
+        _some_duration, "24h", "time after which an endpoint that fails is disabled"
+    )
     cors_origins: tuple[str, ...] = _setting(_web_origins, "", "web origins (a,b,c) that may call the HTTP port")
     plane_rate: int = _setting(_whole(0, 10**9), "0", "requests a minute that one key may make as Plane; 0 is no limit")
     plane_max_bytes: int = _setting(_size(1), "5MiB", "size to which files uploaded as Plane are clamped")
@@ -282,7 +286,6 @@ class Config:
 # of dropping it silently. Whoever builds the feature deletes its line.
 Unsupported = Mapping[str, tuple[Callable[[Any], bool], str]]
 NOT_YET: Unsupported = {
-    "allowed_networks": (bool, "there are no webhooks"),
     "glue_tickets": (lambda kind: kind != "put", "Glue is not imitated"),
 }
 

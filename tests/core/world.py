@@ -14,6 +14,7 @@ from remora_server.core.attachments import Attachments
 from remora_server.core.check import Check
 from remora_server.core.dedup import DedupMode
 from remora_server.core.deletion import Deletion
+from remora_server.core.destinations import Destinations
 from remora_server.core.files import Files
 from remora_server.core.hashing import measure
 from remora_server.core.inspection import Inspections
@@ -22,7 +23,7 @@ from remora_server.core.issues import Issues
 from remora_server.core.leases import Leases
 from remora_server.core.links import Links
 from remora_server.core.media_jobs import MediaJobs
-from remora_server.core.model import Activity, Actor, Caller, File, FileSpec, Subject, Workspace
+from remora_server.core.model import Activity, Actor, Caller, File, FileSpec, Outgoing, Sent, Subject, Workspace
 from remora_server.core.pages import Pages
 from remora_server.core.ports import ActivityQuery
 from remora_server.core.quota import Quota
@@ -30,11 +31,14 @@ from remora_server.core.receiving import Limits, Pools
 from remora_server.core.reception import Reception
 from remora_server.core.renditions import Renditions
 from remora_server.core.repeats import Repeats
+from remora_server.core.sealing import Seal
 from remora_server.core.subjects import Subjects
 from remora_server.core.sweep import Sweep
 from remora_server.core.tenants import DEFAULT_SCOPES, Tenants
 from remora_server.core.tickets import Request, Tickets
 from remora_server.core.uploads import Uploads
+from remora_server.core.webhook_deliveries import WebhookDeliveries
+from remora_server.core.webhook_endpoints import WebhookEndpoints
 from remora_server.stores.blobs_memory import MemoryBlobs
 from remora_server.stores.database_sqlite import Sqlite
 from remora_server.stores.metadata import SqlMetadata
@@ -64,6 +68,19 @@ class SetClock:
     def pass_by(self, micros: int) -> None:
         """Let time pass."""
         self.time += micros
+
+
+class Sender:
+    """Keeps what is to be posted, and says that it went as it is told."""
+
+    def __init__(self) -> None:
+        self.posted: list[Outgoing] = []
+        self.result = Sent(204)
+
+    def send(self, outgoing: Outgoing) -> Sent:
+        """Take a message."""
+        self.posted.append(outgoing)
+        return self.result
 
 
 class World:
@@ -164,6 +181,29 @@ class World:
         self.reception = Reception(self.tickets, self.uploads, self.blobs, self.changes)
         self.links = Links(self.store, self.subjects, self.log, self.pages, clock, stripped_parameters=stripped)
         self.issues = Issues(self.store, self.log, self.pages, clock)
+        self.sender = Sender()
+        self.seal = Seal(b"world")
+        self.endpoints = WebhookEndpoints(
+            self.store,
+            self.subjects,
+            self.log,
+            self.pages,
+            clock,
+            seal=self.seal,
+            destinations=Destinations(),
+        )
+        self.deliveries = WebhookDeliveries(
+            self.store,
+            self.changes,
+            self.endpoints,
+            self.log,
+            self.pages,
+            clock,
+            seal=self.seal,
+            sender=self.sender,
+            give_up_after=DAY,
+            timeout=15 * SECOND,
+        )
         self.tenants = Tenants(self.store, clock)
         self.repeats = Repeats(self.store, clock)
         self.leases = Leases(self.store, self.changes, clock, "this")

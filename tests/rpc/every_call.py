@@ -14,16 +14,17 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from remora.v1 import activity_service_pb2 as activity
-from remora.v1 import attachment_pb2, common_pb2, file_pb2, issue_pb2, link_pb2
+from remora.v1 import attachment_pb2, common_pb2, file_pb2, issue_pb2, link_pb2, webhook_pb2
 from remora.v1 import attachment_service_pb2 as attachment
 from remora.v1 import capability_service_pb2 as capability
 from remora.v1 import file_service_pb2 as file
 from remora.v1 import issue_service_pb2 as issue
 from remora.v1 import link_service_pb2 as link
 from remora.v1 import upload_ticket_service_pb2 as ticket
+from remora.v1 import webhook_service_pb2 as webhook
 from remora_server.core import ids
 from remora_server.rpc.server import SERVICES
-from tests.running import Api, Refusal
+from tests.running import Api, Refusal, until
 
 STUBS = {
     "UploadTicketService": "tickets",
@@ -32,6 +33,7 @@ STUBS = {
     "LinkService": "links",
     "ActivityService": "activity",
     "IssueService": "issues",
+    "WebhookService": "webhooks",
     "CapabilityService": "capabilities",
 }
 METHODS: Mapping[str, MethodDescriptor] = {
@@ -39,7 +41,9 @@ METHODS: Mapping[str, MethodDescriptor] = {
 }
 CONTENT = b"hello"
 ALWAYS = common_pb2.TimeRange(start_time=Timestamp(seconds=1), end_time=Timestamp(seconds=2**36, nanos=1))
+NOWHERE, KEPT = "https://2130706433/hook", "kept"
 _numbers = itertools.count(1)
+_deliveries: dict[str, str] = {}
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,8 @@ class Names:
     link: str
     shown_activity: str
     hidden_activity: str
+    endpoint: str
+    delivery: str
 
     @property
     def subject(self) -> common_pb2.Subject:
@@ -140,7 +146,39 @@ def prepare(api: Api, workspace: str) -> Names:
         link=made.id,
         shown_activity=next(one.id for one in log if one.resource_id == shown.id),
         hidden_activity=next(one.id for one in log if one.resource_id == empty),
+        endpoint=_endpoint(api, workspace, enabled=False),
+        delivery=_delivery(api, workspace),
     )
+
+
+def _endpoint(api: Api, workspace: str, *, enabled: bool) -> str:
+    """Make an endpoint that nothing reaches: its host is the number of 127.0.0.1, which is found out when sending."""
+    listing = webhook.ListWebhookEndpointsRequest(workspace_id=workspace)
+    if len(old := api.webhooks.ListWebhookEndpoints(listing).webhook_endpoints) > 50:
+        for one in old:
+            if one.description != KEPT:
+                api.webhooks.DeleteWebhookEndpoint(webhook.DeleteWebhookEndpointRequest(webhook_endpoint_id=one.id))
+    wanted = webhook_pb2.WebhookEndpoint(
+        workspace_id=workspace, url=NOWHERE, enabled=enabled, description=KEPT if enabled else ""
+    )
+    request = webhook.CreateWebhookEndpointRequest(webhook_endpoint=wanted)
+    return api.webhooks.CreateWebhookEndpoint(request).webhook_endpoint.id
+
+
+def _delivery(api: Api, workspace: str) -> str:
+    """Return a delivery; there is one for each workspace, since only a process that sends makes any."""
+    if api.address + workspace not in _deliveries:
+        endpoint = _endpoint(api, workspace, enabled=True)
+        subject = common_pb2.Subject(type="issue", key="HOOK-1")
+        url = f"https://example.com/{next(_numbers)}"
+        api.links.CreateLink(link.CreateLinkRequest(workspace_id=workspace, subject=subject, url=url))
+        listing = webhook.ListWebhookDeliveriesRequest(workspace_id=workspace, webhook_endpoint_id=endpoint)
+        until(lambda: api.webhooks.ListWebhookDeliveries(listing).webhook_deliveries, 30.0)
+        paused = webhook_pb2.WebhookEndpoint(id=endpoint, enabled=False)
+        api.webhooks.UpdateWebhookEndpoint(webhook.UpdateWebhookEndpointRequest(webhook_endpoint=paused))
+        made = api.webhooks.ListWebhookDeliveries(listing).webhook_deliveries[0].id
+        _deliveries[api.address + workspace] = made
+    return _deliveries[api.address + workspace]
 
 
 Second = Literal["may", "finds nothing", "is denied"]
@@ -397,6 +435,48 @@ ROWS = (
         lambda n: issue.ListIssuesRequest(workspace_id=n.workspace, parent_issue_id=n.issue),
     ),
     Row("IssueService.DeleteIssue", lambda n: issue.DeleteIssueRequest(issue_id=n.issue)),
+    Row(
+        "WebhookService.CreateWebhookEndpoint",
+        lambda n: webhook.CreateWebhookEndpointRequest(
+            webhook_endpoint=webhook_pb2.WebhookEndpoint(
+                workspace_id=n.workspace, url=NOWHERE, types=["link.created.v1"], subjects=[n.subject], enabled=False
+            )
+        ),
+    ),
+    Row(
+        "WebhookService.GetWebhookEndpoint",
+        lambda n: webhook.GetWebhookEndpointRequest(webhook_endpoint_id=n.endpoint),
+    ),
+    Row(
+        "WebhookService.ListWebhookEndpoints",
+        lambda n: webhook.ListWebhookEndpointsRequest(workspace_id=n.workspace),
+    ),
+    Row(
+        "WebhookService.UpdateWebhookEndpoint",
+        lambda n: webhook.UpdateWebhookEndpointRequest(
+            webhook_endpoint=webhook_pb2.WebhookEndpoint(id=n.endpoint, description="new")
+        ),
+    ),
+    Row(
+        "WebhookService.DeleteWebhookEndpoint",
+        lambda n: webhook.DeleteWebhookEndpointRequest(webhook_endpoint_id=n.endpoint),
+    ),
+    Row(
+        "WebhookService.RotateWebhookSecret",
+        lambda n: webhook.RotateWebhookSecretRequest(webhook_endpoint_id=n.endpoint),
+    ),
+    Row(
+        "WebhookService.TestWebhookEndpoint",
+        lambda n: webhook.TestWebhookEndpointRequest(webhook_endpoint_id=n.endpoint),
+    ),
+    Row(
+        "WebhookService.ListWebhookDeliveries",
+        lambda n: webhook.ListWebhookDeliveriesRequest(workspace_id=n.workspace, webhook_endpoint_id=n.endpoint),
+    ),
+    Row(
+        "WebhookService.RedeliverWebhook",
+        lambda n: webhook.RedeliverWebhookRequest(webhook_delivery_id=n.delivery),
+    ),
     Row("CapabilityService.GetCapabilities", lambda _: capability.GetCapabilitiesRequest()),
 )
 

@@ -13,6 +13,7 @@ from remora_server.core.model import NO_REF, Checksums, ExternalRef, FileSpec, M
 
 MAX_CHARS: Mapping[str, int] = {
     "title": 1024,
+    "description": 1024,
     "subtitle": 4096,
     "icon_url": 2048,
     "group_key": 255,

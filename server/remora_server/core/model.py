@@ -429,6 +429,107 @@ class Activity:
     visible_to: str
 
 
+class WebhookFormat(StrEnum):
+    """In which form an endpoint gets what happened."""
+
+    STANDARD = "STANDARD"
+    LINEAR = "LINEAR"
+
+
+class DisabledReason(StrEnum):
+    """Why nothing is sent to an endpoint."""
+
+    NONE = ""
+    REQUESTED = "REQUESTED"
+    FAILING = "FAILING"
+    GONE = "GONE"
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookEndpoint:
+    """Where the activities of a workspace are sent, and how far that has come.
+
+    Whoever sends raises `epoch`, which ends what an earlier one comes to, and is alone at it until `claim_time`.
+    """
+
+    id: str
+    workspace_id: str
+    url: str
+    types: Sequence[str]
+    subjects: Sequence[Subject]
+    format: WebhookFormat
+    description: str
+    disabled_reason: DisabledReason
+    secret: bytes  # sealed
+    previous_secret: bytes  # sealed; empty if there is none
+    previous_secret_expire_time: Micros | None
+    creator: Actor
+    create_time: Micros
+    update_time: Micros
+    version: int
+    cursor: int  # all up to this number of the log was sent, or is not for it
+    attempts: int  # so many of what is next have failed
+    failing_since: Micros | None
+    due_time: Micros  # what failed is not tried again before
+    claim_time: Micros
+    epoch: int
+
+    @property
+    def enabled(self) -> bool:
+        """Whether anything is sent."""
+        return self.disabled_reason is DisabledReason.NONE
+
+
+class DeliveryState(StrEnum):
+    """How far a delivery is."""
+
+    PENDING = "PENDING"
+    SUCCEEDED = "SUCCEEDED"
+    FAILED = "FAILED"
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookDelivery:
+    """The sending of one activity to one endpoint, with all its attempts."""
+
+    id: str
+    workspace_id: str
+    endpoint_id: str
+    activity_id: str
+    activity_type: str
+    state: DeliveryState
+    attempts: int
+    status: int  # of the last answer; 0 if there was none
+    error: str
+    duration: Micros
+    create_time: Micros
+    attempt_time: Micros
+    next_time: Micros | None
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A message to be posted to a URL."""
+
+    url: str
+    headers: Sequence[tuple[str, str]]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What came of posting it."""
+
+    status: int = 0  # of the answer; 0 if there was none
+    error: str = ""
+    duration: Micros = 0
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether the receiver took it."""
+        return not self.error
+
+
 @dataclass(frozen=True, slots=True)
 class Page(Generic[Item]):
     """One page of a listing; `next_page_token` is empty on the last."""

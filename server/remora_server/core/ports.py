@@ -18,6 +18,7 @@ from remora_server.core.model import (
     Blob,
     Caller,
     Checksums,
+    DeliveryState,
     ExternalRef,
     File,
     Form,
@@ -29,10 +30,14 @@ from remora_server.core.model import (
     Media,
     MediaJob,
     Micros,
+    Outgoing,
     Project,
     Rendition,
+    Sent,
     Ticket,
     TicketState,
+    WebhookDelivery,
+    WebhookEndpoint,
     Workspace,
 )
 from remora_server.core.values import dataclass
@@ -181,6 +186,14 @@ class ActivityQuery:
     occurred_from: Micros | None = None
     occurred_to: Micros | None = None
     newest_first: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryQuery:
+    """Which deliveries of webhooks to list."""
+
+    endpoint_id: str
+    states: Sequence[DeliveryState] = ()
 
 
 class MetadataStore(Protocol):
@@ -445,6 +458,72 @@ class MetadataStore(Protocol):
 
     def activity_bounds(self) -> tuple[int, int]:
         """Return the sequence numbers of the last entry that was removed (0 if none) and of the newest one."""
+        ...
+
+    def count_activities_behind(self, query: ActivityQuery, seq: int, limit: int) -> int:
+        """Count entries after a sequence number, up to a limit."""
+        ...
+
+    # Webhooks
+
+    def add_webhook_endpoint(self, new: WebhookEndpoint) -> None:
+        """Insert an endpoint."""
+        ...
+
+    def webhook_endpoint(self, workspace_id: str, endpoint_id: str) -> WebhookEndpoint | None:
+        """Find an endpoint by id."""
+        ...
+
+    def update_webhook_endpoint(self, changed: WebhookEndpoint) -> None:
+        """Write all mutable fields of an endpoint."""
+        ...
+
+    def delete_webhook_endpoint(self, endpoint_id: str) -> None:
+        """Remove an endpoint and its deliveries for good."""
+        ...
+
+    def list_webhook_endpoints(
+        self, workspace_id: str, after: Position | None, limit: int
+    ) -> Sequence[WebhookEndpoint]:
+        """Return endpoints by (create_time, id) downwards."""
+        ...
+
+    def count_webhook_endpoints(self, workspace_id: str) -> int:
+        """Count what list_webhook_endpoints would return in all."""
+        ...
+
+    def enabled_webhook_endpoints(self) -> Sequence[WebhookEndpoint]:
+        """Return the endpoints of all workspaces that are enabled."""
+        ...
+
+    def has_enabled_webhook_endpoint(self) -> bool:
+        """Tell whether there is any of them, quickly."""
+        ...
+
+    def add_webhook_delivery(self, new: WebhookDelivery) -> None:
+        """Insert a delivery."""
+        ...
+
+    def update_webhook_delivery(self, changed: WebhookDelivery) -> None:
+        """Write all mutable fields of a delivery."""
+        ...
+
+    def webhook_delivery(self, workspace_id: str, delivery_id: str) -> WebhookDelivery | None:
+        """Find a delivery by id."""
+        ...
+
+    def webhook_delivery_of(self, endpoint_id: str, activity_id: str) -> WebhookDelivery | None:
+        """Find the delivery of an activity to an endpoint."""
+        ...
+
+    def list_webhook_deliveries(
+        self, query: DeliveryQuery, after: Position | None, limit: int
+    ) -> Sequence[WebhookDelivery]:
+        """Return deliveries by (create_time, id) downwards."""
+        ...
+
+    def delete_webhook_deliveries(self, before: Micros) -> int:
+        """Forget deliveries that were last tried before a time; return how many."""
         ...
 
     # Repeats
@@ -894,4 +973,12 @@ class LandingStore(BlobStore, Protocol):
         False, and nothing changes, if something has arrived under this name before. WriterFencedError is raised if the
         bytes are gone, to a later writer or with their ticket.
         """
+        ...
+
+
+class WebhookSender(Protocol):
+    """Posts messages to URLs of others."""
+
+    def send(self, outgoing: Outgoing) -> Sent:
+        """Post a message and return what came of it, whatever that was. Not from the event loop."""
         ...

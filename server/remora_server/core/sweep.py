@@ -17,6 +17,7 @@ from remora_server.core.ports import BlobStore, Changes, Clock, MetadataStore, S
 from remora_server.core.quota import end_due_tickets
 from remora_server.core.repeats import LIFETIME
 from remora_server.core.values import dataclass, replace
+from remora_server.core.webhook_deliveries import KEPT as DELIVERIES_KEPT
 
 LEASE = "sweep"
 EVERYTHING = 2**31 - 1
@@ -155,6 +156,7 @@ class Sweep:
         now = self._clock.now()
         done.forgotten_repeats = self._changes.run(lambda: self._store.delete_repeats(now - LIFETIME))
         self._changes.run(lambda: self._store.forget_condemned(now - CONDEMNED_FOR))
+        self._changes.run(lambda: self._store.delete_webhook_deliveries(now - DELIVERIES_KEPT))
 
     def _pretend(self, before: Micros, done: Swept, beat: Beat) -> None:
         """Count what a sweep would remove; it only reads, so nobody waits for it."""

@@ -119,6 +119,11 @@ def duration_from_proto(duration: Duration, field: str) -> Micros:
     return duration.seconds * MICROS + duration.nanos // 1000
 
 
+def duration_to_proto(duration: Micros) -> Duration:
+    """Return a span of time."""
+    return Duration(seconds=duration // 1_000_000, nanos=duration % 1_000_000 * 1000)
+
+
 def range_from_proto(wanted: common_pb2.TimeRange, field: str) -> tuple[Micros | None, Micros | None]:
     """Return the ends of a time range, None where it is open."""
     return (

@@ -26,6 +26,8 @@ from remora.v1 import (
     link_service_pb2_grpc,
     upload_ticket_service_pb2,
     upload_ticket_service_pb2_grpc,
+    webhook_service_pb2,
+    webhook_service_pb2_grpc,
 )
 from remora_server.core.activity import ActivityLog
 from remora_server.core.admission import Admission
@@ -42,6 +44,8 @@ from remora_server.core.ports import Changes, Clock, DirectTransfers
 from remora_server.core.renditions import Renditions
 from remora_server.core.tickets import Tickets
 from remora_server.core.uploads import Uploads
+from remora_server.core.webhook_deliveries import WebhookDeliveries
+from remora_server.core.webhook_endpoints import WebhookEndpoints
 from remora_server.rpc.activity import ActivityService, Growth
 from remora_server.rpc.attachments import AttachmentService
 from remora_server.rpc.calls import Calls, Traffic
@@ -54,6 +58,7 @@ from remora_server.rpc.links import LinkService
 from remora_server.rpc.reflection import add_reflection
 from remora_server.rpc.tickets import UploadTicketService
 from remora_server.rpc.upload_stream import Draining, Pace
+from remora_server.rpc.webhooks import WebhookService
 
 SERVICES = tuple(
     module.DESCRIPTOR.services_by_name[name]
@@ -64,6 +69,7 @@ SERVICES = tuple(
         (link_service_pb2, "LinkService"),
         (activity_service_pb2, "ActivityService"),
         (issue_service_pb2, "IssueService"),
+        (webhook_service_pb2, "WebhookService"),
         (capability_service_pb2, "CapabilityService"),
     )
 )
@@ -105,6 +111,8 @@ class Rules:
     attachments: Attachments
     links: Links
     issues: Issues
+    webhook_endpoints: WebhookEndpoints
+    webhook_deliveries: WebhookDeliveries
     log: ActivityLog
     changes: Changes
     clock: Clock
@@ -180,6 +188,9 @@ class RpcServer:
                 check_again=lambda context: keys.caller(token_of(context)),
             ),
             server,
+        )
+        webhook_service_pb2_grpc.add_WebhookServiceServicer_to_server(
+            WebhookService(calls, rules.webhook_endpoints, rules.webhook_deliveries), server
         )
         capability_service_pb2_grpc.add_CapabilityServiceServicer_to_server(
             CapabilityService(rules.uploads.limits, mode, transports), server

@@ -361,6 +361,56 @@ class Activities(peewee.Model):
         table_name = "activities"
 
 
+class WebhookEndpoints(peewee.Model):
+    """Where activities are sent, and how far that has come; secrets are sealed."""
+
+    id = TextField(primary_key=True)
+    workspace_id = TextField()
+    url = TextField()
+    types = TextField()
+    subjects = TextField()
+    format = TextField()
+    description = TextField()
+    disabled_reason = TextField()
+    secret = BlobField()
+    previous_secret = BlobField()
+    previous_secret_expire_time = BigIntegerField(null=True)
+    creator_id = TextField()
+    create_time = BigIntegerField()
+    update_time = BigIntegerField()
+    version = BigIntegerField()
+    log_cursor = BigIntegerField()
+    attempts = BigIntegerField()
+    failing_since = BigIntegerField(null=True)
+    due_time = BigIntegerField()
+    claim_time = BigIntegerField()
+    epoch = BigIntegerField()
+
+    class Meta:
+        table_name = "webhook_endpoints"
+
+
+class WebhookDeliveries(peewee.Model):
+    """What came of sending activities to them."""
+
+    id = TextField(primary_key=True)
+    workspace_id = TextField()
+    endpoint_id = TextField()
+    activity_id = TextField()
+    activity_type = TextField()
+    state = TextField()
+    attempts = BigIntegerField()
+    status = BigIntegerField()
+    error = TextField()
+    duration = BigIntegerField()
+    create_time = BigIntegerField()
+    attempt_time = BigIntegerField()
+    next_time = BigIntegerField(null=True)
+
+    class Meta:
+        table_name = "webhook_deliveries"
+
+
 class Repeats(peewee.Model):
     """Answers kept for calls that are made again."""
 
@@ -393,6 +443,8 @@ ALL: tuple[type[peewee.Model], ...] = (
     Leases,
     Links,
     Activities,
+    WebhookEndpoints,
+    WebhookDeliveries,
     Repeats,
 )
 
@@ -429,6 +481,13 @@ _index(
 )
 _index(Links, "links_url", Links.workspace_id, Links.subject_type, Links.subject_id, Links.url_key, unique=True)
 _index(Activities, "activities_id", Activities.id, unique=True)
+_index(
+    WebhookDeliveries,
+    "webhook_deliveries_activity",
+    WebhookDeliveries.endpoint_id,
+    WebhookDeliveries.activity_id,
+    unique=True,
+)
 
 # What is listed page by page.
 _index(Issues, "issues_page", Issues.workspace_id, Issues.create_time, Issues.id)
@@ -465,6 +524,20 @@ _index(
     Activities.subject_id,
     Activities.seq,
 )
+_index(
+    WebhookEndpoints,
+    "webhook_endpoints_page",
+    WebhookEndpoints.workspace_id,
+    WebhookEndpoints.create_time,
+    WebhookEndpoints.id,
+)
+_index(
+    WebhookDeliveries,
+    "webhook_deliveries_page",
+    WebhookDeliveries.endpoint_id,
+    WebhookDeliveries.create_time,
+    WebhookDeliveries.id,
+)
 
 # What is looked up, or swept away.
 _index(Keys, "keys_workspace", Keys.workspace_id)
@@ -487,3 +560,7 @@ _index(MediaJobs, "media_jobs_due", MediaJobs.due_time, where=~MediaJobs.is_done
 _index(Renditions, "renditions_shown", Renditions.shown_blob_id)
 _index(Tickets, "tickets_staged", Tickets.state, where=~Tickets.staged_removed)
 _index(Repeats, "repeats_age", Repeats.create_time)
+_index(
+    WebhookEndpoints, "webhook_endpoints_enabled", WebhookEndpoints.id, where=WebhookEndpoints.disabled_reason == EMPTY
+)
+_index(WebhookDeliveries, "webhook_deliveries_age", WebhookDeliveries.attempt_time)

@@ -39,7 +39,7 @@ class MethodAccess(_message.Message):
     - `links:read`, `links:write`: LinkService
     - `activity:read`: ActivityService
     - `issues:read`, `issues:write`: IssueService
-    - `webhooks:manage`: reserved for webhook endpoints
+    - `webhooks:manage`: WebhookService
     - `admin`: not asked for by any RPC; it lifts the rule that unattached files and upload tickets are visible to
       their creator only, and lets its holder change files of others
 

@@ -14,6 +14,7 @@ from remora_server.stores.metadata.repeats import RepeatRows
 from remora_server.stores.metadata.sessions import SessionRows
 from remora_server.stores.metadata.sweep import Sweep
 from remora_server.stores.metadata.tenants import Tenants
+from remora_server.stores.metadata.webhooks import WebhookRows
 
 __all__ = ["SqlMetadata"]
 
@@ -30,6 +31,7 @@ class SqlMetadata(
     LeaseRows,
     LinkRows,
     ActivityRows,
+    WebhookRows,
     RepeatRows,
 ):
     """The metadata store, made of one part for each resource."""

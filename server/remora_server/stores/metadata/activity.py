@@ -118,6 +118,11 @@ class ActivityRows(Rows):
         """Count what list_activities would return in all."""
         return self._count(Activities.select(peewee.fn.COUNT(Activities.seq)).where(*_tests(query)))
 
+    def count_activities_behind(self, query: ActivityQuery, seq: int, limit: int) -> int:
+        """Count entries after a sequence number, up to a limit."""
+        behind = Activities.select(Activities.seq).where(*_tests(query), Activities.seq > seq).limit(limit)
+        return self._count(peewee.Select([behind.alias("behind")], [peewee.fn.COUNT(peewee.SQL("*"))]))
+
     def activity_bounds(self) -> tuple[int, int]:
         """Return the sequence numbers of the last entry that was removed (0 if none) and of the newest one."""
         row = self._db.row(_bounds)

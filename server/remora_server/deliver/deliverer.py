@@ -1,0 +1,116 @@
+"""Brings activities to endpoints: one task for each that something waits for, so that none waits for another's."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
+from functools import partial
+from typing import ParamSpec, TypeVar
+
+from remora_server.core.errors import RemoraError
+from remora_server.core.model import Sent, WebhookEndpoint
+from remora_server.core.ports import Clock
+from remora_server.core.webhook_deliveries import Attempt, Claim, WebhookDeliveries
+from remora_server.deliver.sender import Sender
+
+P = ParamSpec("P")
+Result = TypeVar("Result")
+
+POLL_SECONDS = 1.0  # For endpoints that become due, and for what other processes have changed.
+REST_SECONDS = 0.05  # Between two looks, however much happens.
+BATCH_SECONDS = 0.5  # After so long it is kept what has come of sending.
+STOP_SECONDS = 5.0
+AWAY_SECONDS = 2.0
+MOST_AT_ONCE = 200
+
+log = logging.getLogger(__name__)
+
+
+class Deliverer:
+    """Sends what is due until it is stopped; for use on one event loop."""
+
+    def __init__(self, deliveries: WebhookDeliveries, sender: Sender, clock: Clock) -> None:
+        self._deliveries = deliveries
+        self._sender = sender
+        self._clock = clock
+        self._woken = asyncio.Event()
+        self._stopping = False
+        self._busy: dict[str, asyncio.Task[None]] = {}
+        self._threads: Executor = ThreadPoolExecutor(8, "deliver")
+
+    def wake(self) -> None:
+        """Tell that the log may have grown; on the event loop only."""
+        self._woken.set()
+
+    def stop(self) -> None:
+        """End soon; what is being sent is given up and will be sent again."""
+        self._stopping = True
+        self._woken.set()
+
+    async def run(self) -> None:
+        """Send until `stop`."""
+        while not self._stopping:
+            self._woken.clear()
+            try:
+                await self._look()
+            except RemoraError as problem:
+                log.warning("webhooks wait: %s", problem)
+                await asyncio.sleep(AWAY_SECONDS)
+            await asyncio.sleep(REST_SECONDS)
+            try:
+                await asyncio.wait_for(self._woken.wait(), POLL_SECONDS)
+            except TimeoutError:
+                continue
+        for task in self._busy.values():
+            task.cancel()
+        if self._busy:
+            await asyncio.wait(self._busy.values(), timeout=STOP_SECONDS)
+
+    async def _look(self) -> None:
+        """Begin with every endpoint that something can be sent to."""
+        for endpoint in await self._call(self._deliveries.due):
+            if endpoint.id not in self._busy and len(self._busy) < MOST_AT_ONCE:
+                task = asyncio.create_task(self._serve(endpoint))
+                self._busy[endpoint.id] = task
+                task.add_done_callback(partial(self._ended, endpoint.id))
+
+    def _ended(self, endpoint_id: str, task: asyncio.Task[None]) -> None:
+        self._busy.pop(endpoint_id, None)
+        if not task.cancelled() and (problem := task.exception()) is not None:
+            log.error("sending to %s failed", endpoint_id, exc_info=problem)
+        # What came while it was busy was not looked at.
+        self._woken.set()
+
+    async def _serve(self, endpoint: WebhookEndpoint) -> None:
+        """Send what is next for an endpoint, in order, until there is no more or it fails."""
+        try:
+            claim = await self._call(self._deliveries.claim, endpoint)
+            while claim is not None:
+                attempts: list[Attempt] = []
+                try:
+                    await self._send(claim, attempts)
+                finally:
+                    # Also what was sent before a stop; a claim that is given back is another's at once.
+                    keep = partial(self._deliveries.record, claim, attempts, going_on=not self._stopping)
+                    claim = await asyncio.shield(self._call(keep))
+        except RemoraError as problem:
+            log.warning("what came of sending to %s is not kept: %s", endpoint.id, problem)
+
+    async def _send(self, claim: Claim, attempts: list[Attempt]) -> None:
+        began = time.monotonic()
+        for activity in claim.activities:
+            begin_time = self._clock.now()
+            made = await self._call(self._deliveries.outgoing, claim, activity)
+            sent = made if isinstance(made, Sent) else await self._sender.send(made)
+            attempts.append(Attempt(activity, sent, begin_time))
+            if not sent.succeeded:
+                log.info("%s to %s: %s", activity.id, claim.endpoint.id, sent.error)
+                return
+            if self._stopping or time.monotonic() - began > BATCH_SECONDS:
+                return
+
+    async def _call(self, call: Callable[P, Result], *args: P.args, **kwargs: P.kwargs) -> Result:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, partial(call, *args, **kwargs))
