@@ -29,11 +29,13 @@ class Things:
     key: str  # of the issue
     issue: str
     child: str
+    other: str  # an issue that has nothing to do with those two
     attachment: str
     link: str
     activity: str
     temporary: str
     pending: str  # a ticket that Plane's door has begun
+    user: str
 
     @property
     def own(self) -> Sequence[str]:
@@ -105,7 +107,7 @@ PARTS: Mapping[str, Mapping[str, Callable[[Things], str]]] = {
         "file": lambda one: one.temporary,
         "change": lambda one: one.activity,
         "link": lambda one: one.link,
-        "user": lambda one: one.issue,
+        "user": lambda one: one.user,
     },
 }
 
@@ -113,14 +115,14 @@ PARTS: Mapping[str, Mapping[str, Callable[[Things], str]]] = {
 def prepare(api: Api, http: httpx.Client, workspace: str, project: str, prefix: str) -> Things:
     """Make one of each thing, with a caller's stubs and a client that brings the same key to each door."""
     number = next(_numbers)
-    key = f"{prefix}-{number * 2}"
+    key = f"{prefix}-{number * 3}"
 
     def push(key: str, parent: str = "") -> str:
         wanted = issue_pb2.Issue(workspace_id=workspace, key=key, title="An issue", parent_issue_id=parent)
         return api.issues.UpsertIssue(issue_service_pb2.UpsertIssueRequest(issue=wanted)).issue.id
 
     issue_id = push(key)
-    child_id = push(f"{prefix}-{number * 2 + 1}", issue_id)
+    child_id = push(f"{prefix}-{number * 3 + 1}", issue_id)
     picture = encoded(half_and_half(64, 48), "PNG") + os.urandom(8)
     hung = upload(api, picture, name="a.png", attach_to=key, workspace=workspace)
     link = api.links.CreateLink(
@@ -142,9 +144,11 @@ def prepare(api: Api, http: httpx.Client, workspace: str, project: str, prefix: 
         key=key,
         issue=issue_id,
         child=child_id,
+        other=push(f"{prefix}-{number * 3 + 2}"),
         attachment=hung.attachment_id,
         link=link.id,
         activity=next(one.id for one in log if one.resource_id == hung.attachment_id),
         temporary=ids.from_decimal(ids.FILE, kept.json()["id"], "id"),
+        user=hung.file.creator.id,
         pending=ids.from_uuid(ids.TICKET, UUID(begun.json()["asset_id"])),
     )
