@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import signal
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -63,8 +64,7 @@ def states(server: RunningServer) -> list[int]:
     return [one.state for one in server.api().tickets.ListUploadTickets(request).upload_tickets]
 
 
-# What a bucket has not confirmed yet is kept, up to 32 MiB, and copied while it is sent.
-MOST_KIB = (64 if combinations.BLOBS == "disk" else 128) * 1024
+MOST_KIB = 64 * 1024
 
 
 def is_clean(server: RunningServer) -> bool:
@@ -97,6 +97,40 @@ def test_flat_memory(start_server: Start, new_issue: str) -> None:
             came.update(piece)
     assert came.digest() == sent.digest()
     assert kib(server, "VmHWM") - idle_kib < MOST_KIB
+
+
+def test_a_server_that_stops(start_server: Start, new_issue: str) -> None:
+    """What is sent to its end in time is attached; of what is not nothing is kept, and its client is told so."""
+    server = start_server(REMORA_DRAIN_TIMEOUT="3")
+    half = os.urandom(MIB)
+    with (
+        opened(server, new_issue, len(HEAD) + 2 * MIB + len(TAIL)) as quick,
+        opened(server, new_issue, 64 * MIB) as slow,
+    ):
+        for connection in (quick, slow):
+            connection.sendall(HEAD + half)
+        until(lambda: states(server) == [upload_ticket_pb2.UPLOAD_TICKET_STATE_UPLOADING] * 2)
+        server.signal(signal.SIGTERM)
+        until(lambda: is_refusing(server))
+        quick.sendall(half + TAIL)
+        assert quick.recv(1000).startswith(b"HTTP/1.1 201 ")
+        assert server.wait() == 0
+        assert slow.recv(1000).startswith(b"HTTP/1.1 424 ")
+    server.restart()
+    until(lambda: set(states(server)) == {
+        upload_ticket_pb2.UPLOAD_TICKET_STATE_COMPLETED, upload_ticket_pb2.UPLOAD_TICKET_STATE_CANCELLED
+    })  # fmt: skip
+    assert not server.staged_bytes("")
+    (made,) = httpx.get(url(server, new_issue), headers=headers(server)).json()
+    assert made["size"] == 2 * MIB
+
+
+def is_refusing(server: RunningServer) -> bool:
+    """Tell whether a server lets nobody in any more."""
+    try:
+        return httpx.get(f"{server.ready['http']}/healthz").status_code != 200
+    except httpx.TransportError:
+        return True
 
 
 @pytest.mark.parametrize("sent_bytes", [1, 20 * MIB])

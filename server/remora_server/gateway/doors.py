@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 import secrets
@@ -12,7 +13,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from remora_server.core.access import require_scope
-from remora_server.core.errors import RemoraError, invalid
+from remora_server.core.errors import RemoraError, ShuttingDownError, invalid
 from remora_server.core.values import replace
 from remora_server.gateway.bodies import Body, Pace, answer
 from remora_server.gateway.endpoints import ORIGIN
@@ -58,6 +59,9 @@ class Door:
             response = self._reconsidered(scope, self.dialect.refusal(refusal))
         except ClientDisconnect:
             return
+        except asyncio.CancelledError:
+            # The server ends, and nobody else answers this but with a 500, after which some clients try again.
+            response = self._reconsidered(scope, self.dialect.refusal(ShuttingDownError()))
         except Exception:
             number = secrets.token_hex(8)
             log.exception("internal error %s in %s %s from %s", number, scope["method"], scope["path"], scope[ORIGIN])

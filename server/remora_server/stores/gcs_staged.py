@@ -7,6 +7,7 @@ the session. Bytes of a session can't be read, so reading back seals it first: i
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -20,6 +21,7 @@ from remora_server.stores.gcs_reader import ObjectReader
 
 BLOCK_BYTES = 256 * 1024
 COPY_BYTES = 8 * 1024 * 1024
+SEND_BYTES = 8 * 1024 * 1024  # In one request, so that no more than this is there twice while it is sent.
 HELD_BYTES = 32 * 1024 * 1024  # More than this nobody should leave unsynced; then `write` itself sends.
 
 
@@ -154,21 +156,26 @@ class StagedSession:
 
     def _send_blocks(self) -> tuple[int, bytes]:
         """Send the whole blocks of what waits; return the size that this covers, and the tail that it does not."""
-        size, data = self._waiting()
-        if not data:
-            return size, b""
-        if self._sealed is not None:
+        if self._sealed is not None and self._pieces:
             self._unseal(self._sealed)
-            size, data = self._waiting()
-        whole = len(data) - len(data) % BLOCK_BYTES
-        if whole:
-            if not self._session.url:
+        with self._writing:
+            size, pieces, self._pieces = self._size_bytes, deque(self._pieces), []
+        # Pieces go out of memory as they are sent. If that fails they are lost, and so is this writer.
+        tail = b""
+        while pieces:
+            data = _taken(pieces, tail)
+            whole = len(data) - len(data) % BLOCK_BYTES
+            if whole and not self._session.url:
                 self._session = replace(self._session, url=self._begin())
-            self._append(data[:whole])
-            with self._writing:
-                self._pieces[:1] = [data[whole:]] if whole < len(data) else []
-                self._unsent -= whole
-        return size, data[whole:]
+            if whole:
+                self._append(data if whole == len(data) else data[:whole])
+                with self._writing:
+                    self._unsent -= whole
+            tail = data[whole:]
+        with self._writing:
+            if tail:
+                self._pieces.insert(0, tail)
+        return size, tail
 
     def _begin(self) -> str:
         """Begin a session, whose object replaces one that an earlier writer made and could tell nobody of."""
@@ -270,6 +277,15 @@ class StagedSession:
     def _require_usable(self) -> None:
         if self._is_broken or not self._is_open:
             raise StorageUnavailableError
+
+
+def _taken(pieces: deque[bytes], before: bytes) -> bytes:
+    """Take pieces off until there are enough for one request, or no more; return them as one, behind `before`."""
+    taken, size = [before], len(before)
+    while pieces and size < SEND_BYTES:
+        taken.append(pieces.popleft())
+        size += len(taken[-1])
+    return b"".join(taken)
 
 
 def finish(bucket: Bucket, key: str, session: Session, size_bytes: int) -> tuple[Found, bool]:
