@@ -33,6 +33,7 @@ def test_nothing_needs_to_be_set() -> None:
     assert settings.data == Path("remora-data")
     assert (settings.listen, settings.grpc_port, settings.http_port) == ("127.0.0.1", 7460, 8460)
     assert settings.max_file_bytes == 5 * 2**30
+    assert (settings.plane_max_bytes, settings.yandex_max_bytes) == (5 * 2**20, 2**30)
     assert settings.quota_bytes == 0
     assert settings.ticket_ttl_seconds == 24 * 3600
     assert settings.gc_grace_seconds == 7 * 24 * 3600

@@ -72,7 +72,7 @@ from remora_server.gateway.bodies import Pace as UploadPace
 from remora_server.gateway.dialects.linear import linear
 from remora_server.gateway.dialects.plane import plane
 from remora_server.gateway.dialects.quantify import QUANTIFY
-from remora_server.gateway.dialects.yandex import YANDEX
+from remora_server.gateway.dialects.yandex import yandex
 from remora_server.gateway.doors import Door
 from remora_server.gateway.downloads import Shelf
 from remora_server.gateway.health import Health
@@ -651,7 +651,7 @@ def _doors(
     pace = UploadPace(config.idle_timeout_seconds, config.min_rate)
     dialects = (
         QUANTIFY,
-        YANDEX,
+        yandex(config.yandex_max_bytes),
         plane(
             config.plane_max_bytes,
             frozenset(config.plane_types),

@@ -221,6 +221,7 @@ class Config:
     plane_rate: int = _setting(_whole(0, 10**9), "0", "requests a minute that one key may make as Plane; 0 is no limit")
     plane_max_bytes: int = _setting(_size(1), "5MiB", "size to which files uploaded as Plane are clamped")
     plane_types: tuple[str, ...] = _setting(_words, "", "content types (a,b,c) accepted as Plane; empty is all")
+    yandex_max_bytes: int = _setting(_size(1), "1GiB", "the largest file that is taken as Yandex Tracker")
     glue_tickets: str = _setting(_choice("put", "form"), "put", "how Glue tickets are uploaded: put or form")
     scanner: str = _setting(
         _scanner, "", "what scans each upload: clamd:/socket, clamd:host:port or command:program ...; empty is none"

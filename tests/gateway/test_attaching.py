@@ -15,7 +15,6 @@ import httpx
 import pytest
 
 from remora.v1 import upload_ticket_pb2, upload_ticket_service_pb2
-from remora_server.gateway.dialects.yandex import MOST_BYTES
 from remora_server.gateway.forms import OVERHEAD_BYTES
 from tests import combinations
 from tests.faulty import Faults
@@ -157,17 +156,22 @@ def test_a_form_that_ends_badly(start_server: Start, new_issue: str, body: bytes
     until(lambda: is_clean(server))
 
 
-def test_too_large(start_server: Start, new_issue: str) -> None:
+@pytest.mark.parametrize("setting", ["REMORA_MAX_FILE_BYTES", "REMORA_YANDEX_MAX_BYTES"])
+def test_too_large(start_server: Start, new_issue: str, setting: str) -> None:
     """413 for a length above the limit before anything is read, and for bytes beyond it as soon as they come."""
-    server = start_server(REMORA_MAX_FILE_BYTES="1MiB")
-    with opened(server, new_issue, MOST_BYTES + OVERHEAD_BYTES + 1) as connection:
+    server = start_server(**{setting: "1MiB"})
+    with opened(server, new_issue, 1024 * MIB + OVERHEAD_BYTES + 1) as connection:
         assert connection.recv(100).startswith(b"HTTP/1.1 413 ")
     assert states(server) == []
     assert send(server, new_issue, HEAD + bytes(MIB) + TAIL).status_code == 201
     used = server.used_bytes()
-    reply = send(server, new_issue, HEAD + bytes(MIB + 1) + TAIL)
-    assert (reply.status_code, reply.json()["statusCode"]) == (413, 413)
+    too_large = HEAD + bytes(MIB + 1) + TAIL
+    for body in (too_large, iter([too_large[:MIB], too_large[MIB:]])):  # with its length, and without
+        reply = send(server, new_issue, body)
+        assert (reply.status_code, reply.json()["statusCode"]) == (413, 413)
+        assert reply.json()["errorMessages"] == [f"files may have at most {MIB} bytes here."]
     until(lambda: server.used_bytes() == used)
+    assert len(httpx.get(url(server, new_issue), headers=headers(server)).json()) == 1
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import Mapping
+from functools import partial, update_wrapper
 
 from starlette.datastructures import Headers
 from starlette.responses import JSONResponse, Response
@@ -45,7 +46,6 @@ from remora_server.gateway.tracker_shapes import CHANGES, Shapes
 SOURCE = "yandex-tracker.md"
 ISSUE = "/<version>/issues/<issue>"
 TEMPORARY = "/<version>/attachments"
-MOST_BYTES = 1024 * 1024 * 1024
 RELATES = "RELATES"
 THUMBNAIL_SECONDS, THUMBNAIL_POLL_SECONDS = 10.0, 0.1
 NOT_REPEATED = 424
@@ -90,11 +90,11 @@ def _told(status: int, message: str) -> JSONResponse:
     return JSONResponse(told, status, headers={"Cache-Control": "no-store"})
 
 
-async def attach(visit: Visit) -> Response:
+async def attach(max_bytes: int, visit: Visit) -> Response:
     """Attach the file of a form to an issue."""
     given = visit.path["issue"]
     subject = Subject("issue", id=id_of(ids.ISSUE, given, "issue")) if is_id(given) else Subject("issue", key=given)
-    taken = await take_file(visit, visit.asked("filename"), subject, MOST_BYTES)
+    taken = await take_file(visit, visit.asked("filename"), subject, max_bytes)
     made = await visit.calls.read(visit.core.attachments.get, visit.caller, taken.attachment_id)
     issue = await issue_of(visit)
     return JSONResponse(_shapes(visit).attachment(made, issue.key), 201)
@@ -152,9 +152,9 @@ async def delete_attachment(visit: Visit) -> Response:
     return Response(status_code=204)
 
 
-async def keep_temporary(visit: Visit) -> Response:
+async def keep_temporary(max_bytes: int, visit: Visit) -> Response:
     """Take the file of a form that is attached later, once, within a day."""
-    taken = await take_file(visit, visit.asked("filename"), None, MOST_BYTES)
+    taken = await take_file(visit, visit.asked("filename"), None, max_bytes)
     kept = await visit.calls.change(visit.core.temporary.keep, visit.caller, taken.file.id)
     return JSONResponse(_shapes(visit).temporary(kept), 201)
 
@@ -329,10 +329,6 @@ async def get_user(visit: Visit) -> Response:
 FILE_NAME = {"filename": "string"}
 LENT = (200, 206, 304)
 ROUTES = (
-    Route(
-        "POST", f"{ISSUE}/attachments", "FileService.UploadFile", attach, SOURCE,
-        FILE_NAME, form=True, statuses=(201,),
-    ),
     Route("GET", f"{ISSUE}/attachments", "AttachmentService.ListAttachments", list_attachments, SOURCE),
     Route("GET", f"{ISSUE}/attachments/<attachment>", "AttachmentService.GetAttachment", get_attachment, SOURCE),
     Route(
@@ -344,10 +340,6 @@ ROUTES = (
         statuses=LENT,
     ),
     Route("GET", f"{ISSUE}/thumbnails/<attachment>", "FileService.ReadFile", get_thumbnail, SOURCE, statuses=LENT),
-    Route(
-        "POST", TEMPORARY, "FileService.UploadFile", keep_temporary, SOURCE,
-        FILE_NAME, form=True, statuses=(201,),
-    ),
     Route("GET", f"{TEMPORARY}/<file>", "FileService.GetFile", get_temporary, SOURCE),
     Route(
         "GET", f"{TEMPORARY}/<file>/<name>", "FileService.ReadFile", get_temporary_content, SOURCE,
@@ -383,18 +375,29 @@ ROUTES = (
     Route("GET", "/<version>/myself", "CapabilityService.GetCapabilities", get_user, SOURCE),
     Route("GET", "/<version>/users/<user>", "CapabilityService.GetCapabilities", get_user, SOURCE),
 )  # fmt: skip
-YANDEX = Dialect(
-    "yandex",
-    ("/v2/", "/v3/"),
-    ROUTES,
-    credential,
-    refusal,
-    failure,
-    ("oauth", "bearer", "token"),
-    ends_freely=True,
-    places={"version": "v2|v3", **dict.fromkeys(("attachment", "file", "change", "link", "user"), "decimal")},
-    reconsidered=reconsidered,
-)
+
+
+def yandex(max_bytes: int) -> Dialect:
+    """Return the dialect with the setting that it has: how large a file may be."""
+    uploads = tuple(
+        Route(
+            "POST", path, "FileService.UploadFile", update_wrapper(partial(take, max_bytes), take), SOURCE,
+            FILE_NAME, form=True, statuses=(201,),
+        )
+        for path, take in ((f"{ISSUE}/attachments", attach), (TEMPORARY, keep_temporary))
+    )  # fmt: skip
+    return Dialect(
+        "yandex",
+        ("/v2/", "/v3/"),
+        (*uploads, *ROUTES),
+        credential,
+        refusal,
+        failure,
+        ("oauth", "bearer", "token"),
+        ends_freely=True,
+        places={"version": "v2|v3", **dict.fromkeys(("attachment", "file", "change", "link", "user"), "decimal")},
+        reconsidered=reconsidered,
+    )
 
 
 def _shapes(visit: Visit) -> Shapes:
