@@ -647,6 +647,7 @@ def _doors(
         projects,
         rules.arrivals,
         rules.transfers,
+        rules.clock,
     )
     pace = UploadPace(config.idle_timeout_seconds, config.min_rate)
     dialects = (

@@ -11,6 +11,7 @@ import pytest
 
 from remora_server.core import ids
 from remora_server.core.attachments import Draft, Upserted, UpsertMode, Wanted
+from remora_server.core.conditions import Both, Comparison, Operator
 from remora_server.core.errors import (
     AttachmentUrlExistsError,
     DuplicateInBatchError,
@@ -22,6 +23,7 @@ from remora_server.core.errors import (
     ValidationFailedError,
 )
 from remora_server.core.model import Attachment, Caller, ExternalRef, Outcome, Subject
+from remora_server.core.pages import Span
 from remora_server.core.ports import AttachmentQuery
 from tests.core.world import DAY, World, issue
 
@@ -288,3 +290,59 @@ def test_stripped_parameters(make_world: Callable[..., World]) -> None:
     made = create(world, f"{URL}?utm_source=a")
     assert (made.url, made.normalized_url) == (f"{URL}?utm_source=a", URL)
     assert upsert(world, draft(f"{URL}?utm_source=b")).attachment.id == made.id
+
+
+def titled(world: World, wanted: AttachmentQuery, span: Span) -> tuple[list[str], bool, bool]:
+    """List the URLs of a window, and whether there is more on either side."""
+    window = world.attachments.window(world.jo, wanted, span)
+    return [one.url[-1] for one in window.items], window.has_previous, window.has_next
+
+
+def test_windows(world: World) -> None:
+    """A listing is read from either end, in either order, narrowed by conditions."""
+    made = [create(world, f"https://e.org/{number}", title=f"t{number % 2}") for number in range(5)]
+    world.do(world.attachments.update, world.jo, made[0].id, draft(title="t9"), ["title"])
+    every = AttachmentQuery("acme", subject_type="issue")
+    assert titled(world, every, Span(2)) == (["4", "3"], False, True)
+    assert titled(world, every, Span(2, from_end=True)) == (["1", "0"], True, False)
+    by_update = AttachmentQuery("acme", subject_type="issue", order="UPDATE_TIME_DESC")
+    assert titled(world, by_update, Span(2)) == (["0", "4"], False, True)
+    cursor = world.attachments.window(world.jo, by_update, Span(2)).cursors[-1]
+    assert titled(world, by_update, Span(2, after=cursor)) == (["3", "2"], True, True)
+    assert titled(world, by_update, Span(2, before=cursor, from_end=True)) == (["0"], False, True)
+    narrowed = AttachmentQuery("acme", where=Comparison("title", Operator.EQUAL, "t1"))
+    assert titled(world, narrowed, Span(9)) == (["3", "1"], False, False)
+    with pytest.raises(ValidationFailedError):
+        world.attachments.window(world.jo, AttachmentQuery("acme", where=Both((narrowed.where,) * 100)), Span(1))  # type: ignore[arg-type]
+    with pytest.raises(NotFoundError):
+        world.attachments.window(world.stranger, every, Span(1))
+
+
+def test_windows_of_many(world: World) -> None:
+    """What several subjects have is listed together, each with a window of its own."""
+    first = create(world).subject
+    create(world, "https://e.org/2")
+    other = create(world, subject=issue("ENG-2")).subject
+    none = ids.new_id(ids.ISSUE)
+    found = world.attachments.windows(
+        world.jo, AttachmentQuery("acme", subject_type="issue"), [first.id, other.id, none], Span(1)
+    )
+    told = {name: ([one.url for one in window.items], window.has_next) for name, window in found.items()}
+    assert told == {first.id: (["https://e.org/2"], True), other.id: ([URL], False), none: ([], False)}
+
+
+def test_the_latest_of_a_url(world: World) -> None:
+    """Of several attachments of a URL the one that was changed last is meant, and one put aside only without others."""
+    every = AttachmentQuery("acme", subject_type="issue")
+    assert world.attachments.latest_of_url(world.jo, every, URL) is None
+    first, second = create(world), create(world, subject=issue("ENG-2"))
+    assert world.attachments.latest_of_url(world.jo, every, URL) == second
+    changed = world.do(world.attachments.update, world.jo, first.id, draft(title="x"), ["title"])
+    assert world.attachments.latest_of_url(world.jo, every, "HTTPS://E.org:443/1") == changed
+    world.do(world.attachments.archive, world.jo, first.id)
+    assert world.attachments.latest_of_url(world.jo, every, URL) == second
+    world.do(world.attachments.delete, world.jo, second.id)
+    found = world.attachments.latest_of_url(world.jo, every, URL)
+    assert found is not None
+    assert found.id == first.id
+    assert world.attachments.latest_of_url(world.stranger, AttachmentQuery("elsewhere"), URL) is None

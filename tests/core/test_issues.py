@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from remora_server.core import ids
+from remora_server.core.conditions import Comparison, Operator
 from remora_server.core.errors import (
     DuplicateInBatchError,
     EtagMismatchError,
@@ -16,6 +17,7 @@ from remora_server.core.errors import (
 )
 from remora_server.core.issues import UpsertedIssue
 from remora_server.core.model import Assignee, ExternalRef, Issue, IssueStatus, Outcome
+from remora_server.core.pages import Span
 from remora_server.core.ports import IssueQuery
 from tests.core.world import World, issue
 from tests.stores.samples import Tenant
@@ -154,3 +156,33 @@ def test_lists(world: World) -> None:
     for query in (IssueQuery("acme", status_ids=("x",) * 101), IssueQuery("acme", assignee_ids=("x",) * 101)):
         with pytest.raises(ValidationFailedError):
             world.issues.list(world.jo, query)
+
+
+def test_children_of_many(world: World) -> None:
+    """Sub-issues of several issues are listed together, each with a window of its own, from either end."""
+    parents = [push(world, wanted(f"ENG-{number}")).issue for number in (1, 2)]
+    for number in range(3):
+        push(world, wanted(f"ENG-1{number}", parent_issue_id=parents[0].id, completed=number == 1))
+    push(world, wanted("ENG-20", parent_issue_id=parents[1].id))
+    push(world, wanted("ENG-10", title="changed last"), "title")
+
+    def keys(span: Span, **fields: Any) -> list[tuple[list[str], bool, bool]]:
+        query = IssueQuery("acme", **{"include_completed": True, "order": "CREATE_TIME_DESC", **fields})
+        found = world.issues.children(world.jo, query, [one.id for one in parents], span)
+        return [([one.key for one in each.items], each.has_previous, each.has_next) for each in found.values()]
+
+    assert keys(Span(2)) == [(["ENG-12", "ENG-11"], False, True), (["ENG-20"], False, False)]
+    assert keys(Span(1, from_end=True)) == [(["ENG-10"], True, False), (["ENG-20"], False, False)]
+    assert keys(Span(9), order="UPDATE_TIME_DESC")[0][0] == ["ENG-10", "ENG-12", "ENG-11"]
+    assert keys(Span(9), include_completed=False)[0][0] == ["ENG-12", "ENG-10"]
+    assert keys(Span(9), where=Comparison("title", Operator.STARTS, "changed"))[0][0] == ["ENG-10"]
+    with pytest.raises(ValidationFailedError):
+        keys(Span(9), where=Comparison("title", Operator.EQUAL, "\0"))
+
+
+def test_many_by_id(world: World) -> None:
+    """Issues are found together by id; those that are gone, or another workspace's, are not among them."""
+    made, gone = push(world, wanted("ENG-1")).issue, push(world, wanted("ENG-2")).issue
+    world.do(world.issues.delete, world.jo, gone.id)
+    assert world.issues.get_many(world.jo, [made.id, gone.id, ids.new_id(ids.ISSUE)]) == {made.id: made}
+    assert world.issues.get_many(world.stranger, [made.id]) == {}

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from remora_server.core.errors import PageTokenInvalidError, ValidationFailedError
-from remora_server.core.pages import DEFAULT_PAGE_SIZE, LIFETIME, MAX_PAGE_SIZE, Pages, checked_size
+from remora_server.core.pages import DEFAULT_PAGE_SIZE, LIFETIME, MAX_PAGE_SIZE, Pages, Span, Window, checked_size
 from tests.core.world import SetClock
 
 ALPHABET = string.ascii_letters + string.digits + "-_"
@@ -116,3 +116,50 @@ def test_sizes() -> None:
     ]  # fmt: skip
     with pytest.raises(ValidationFailedError):
         checked_size(-1)
+
+
+def listed(pages: Pages, span: Span, numbers: list[int]) -> Window[int]:
+    """Make a window of numbers, which a store would list upwards."""
+    start = pages.start(("numbers",), span)
+    found = [
+        number
+        for number in (reversed(numbers) if span.from_end else numbers)
+        if start is None or (number < start[0] if span.from_end else number > start[0])  # type: ignore[operator]
+    ]
+    return pages.window(("numbers",), span, found[: span.size + 1], lambda number: (number,))
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 6, 7, 8])
+@pytest.mark.parametrize("count", [0, 1, 6, 7])
+def test_windows_from_either_end(pages: Pages, size: int, count: int) -> None:
+    """Whoever walks from one end to the other meets everything once, in the same order, and knows where it ends."""
+    numbers = list(range(count))
+    seen: list[int] = []
+    window = listed(pages, Span(size), numbers)
+    assert not window.has_previous
+    while True:
+        assert len(window.items) == len(window.cursors)
+        seen += window.items
+        if not window.has_next:
+            break
+        window = listed(pages, Span(size, after=window.cursors[-1]), numbers)
+        assert window.has_previous
+    assert seen == numbers
+    back: list[int] = []
+    window = listed(pages, Span(size, from_end=True), numbers)
+    assert not window.has_next
+    while True:
+        back = [*window.items, *back]
+        if not window.has_previous:
+            break
+        window = listed(pages, Span(size, before=window.cursors[0], from_end=True), numbers)
+        assert window.has_next
+    assert back == numbers
+
+
+def test_a_cursor_of_another_listing(pages: Pages) -> None:
+    """A cursor is good for the listing that it came with, and names itself when it is not."""
+    cursor = listed(pages, Span(1), [1, 2]).cursors[0]
+    for span in (Span(1, after=cursor), Span(1, before=cursor, from_end=True)):
+        with pytest.raises(PageTokenInvalidError, match="before" if span.from_end else "after"):
+            pages.start(("others",), span)

@@ -5,12 +5,12 @@ Upserting edits what is there; creating refuses it. Both rest on the unique inde
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import field
 from enum import StrEnum
 from typing import Any
 
-from remora_server.core import access, batches, errors, etags, fields, ids, urls
+from remora_server.core import access, batches, conditions, errors, etags, fields, ids, urls
 from remora_server.core.activity import ActivityLog
 from remora_server.core.files import Files
 from remora_server.core.model import (
@@ -25,7 +25,7 @@ from remora_server.core.model import (
     Page,
     Subject,
 )
-from remora_server.core.pages import Pages
+from remora_server.core.pages import REVERSED, Pages, Span, Window
 from remora_server.core.ports import AttachmentQuery, Changes, Clock, MetadataStore, Position
 from remora_server.core.subjects import Subjects
 from remora_server.core.values import dataclass, replace
@@ -224,17 +224,55 @@ class Attachments:
             resolved = self._subjects.resolve(caller, subject, register=False)
             query = replace(query, subject_type=resolved.type, subject_id=resolved.id)
 
-        def position_of(last: Attachment) -> Position:
-            return (last.update_time if query.order == "UPDATE_TIME_DESC" else last.create_time, last.id)
-
         page = self._pages.page(
             ("attachments", query),
             page_size,
             page_token,
             lambda after, limit: self._store.list_attachments(query, after, limit),
-            position_of,
+            _position(query),
         )
         return replace(page, total_size=self._store.count_attachments(query)) if include_total_size else page
+
+    def window(self, caller: Caller, wanted: AttachmentQuery, span: Span) -> Window[Attachment]:
+        """Return a part of a listing, read from either end."""
+        query, sealed, position = self._spanned(caller, wanted, span)
+        fetched = self._store.list_attachments(query, position, span.size + 1)
+        return self._pages.window(sealed, span, fetched, _position(query))
+
+    def windows(
+        self, caller: Caller, wanted: AttachmentQuery, subject_ids: Collection[str], span: Span
+    ) -> dict[str, Window[Attachment]]:
+        """Return for each of some subjects what `window` would."""
+        query, sealed, position = self._spanned(caller, wanted, span)
+        fetched = self._store.list_attachments_by_subject(query, subject_ids, position, span.size + 1)
+        return {
+            subject_id: self._pages.window(sealed, span, fetched.get(subject_id, ()), _position(query))
+            for subject_id in subject_ids
+        }
+
+    def latest_of_url(self, caller: Caller, wanted: AttachmentQuery, url: str) -> Attachment | None:
+        """Return the attachment of a URL that was changed last; one that is put aside only if there is no other."""
+        query = replace(self.url_query(wanted, url), order="UPDATE_TIME_DESC")
+        query = replace(query, workspace_id=access.enter(caller, query.workspace_id))
+        for aside in (False, True):
+            if found := self._store.list_attachments(replace(query, show_archived=aside), None, 1):
+                return found[0]
+        return None
+
+    def url_query(self, wanted: AttachmentQuery, url: str) -> AttachmentQuery:
+        """Narrow a listing to a URL."""
+        return replace(wanted, url_key=urls.key(urls.normalize(url, "url", self._stripped)))
+
+    def _spanned(
+        self, caller: Caller, wanted: AttachmentQuery, span: Span
+    ) -> tuple[AttachmentQuery, Sequence[object], Position | None]:
+        """Return what to ask the store for, what its cursors belong to, and where it begins."""
+        if wanted.where is not None:
+            conditions.require_bounded(wanted.where)
+        query = replace(wanted, workspace_id=access.enter(caller, wanted.workspace_id))
+        sealed = ("attachments", query)
+        position = self._pages.start(sealed, span)
+        return (replace(query, order=REVERSED[query.order]) if span.from_end else query), sealed, position
 
     def update(
         self, caller: Caller, attachment_id: str, draft: Draft, mask: Collection[str], etag: str = ""
@@ -453,6 +491,13 @@ class Attachments:
         check.metadata(draft.metadata)
         check.external_ref(draft.external_ref)
         check.done()
+
+
+def _position(query: AttachmentQuery) -> Callable[[Attachment], Position]:
+    """Return what tells where an attachment stands in the query's order."""
+    if query.order.startswith("UPDATE"):
+        return lambda one: (one.update_time, one.id)
+    return lambda one: (one.create_time, one.id)
 
 
 def _named(draft: Draft, mask: Collection[str]) -> set[str]:

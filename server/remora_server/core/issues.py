@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from uuid import UUID
 
-from remora_server.core import access, batches, errors, etags, fields, ids
+from remora_server.core import access, batches, conditions, errors, etags, fields, ids
 from remora_server.core.activity import ActivityLog
 from remora_server.core.model import Caller, Issue, IssueStatus, Outcome, Page, Subject
-from remora_server.core.pages import Pages
-from remora_server.core.ports import Changes, Clock, IssueQuery, MetadataStore
+from remora_server.core.pages import REVERSED, Pages, Span, Window
+from remora_server.core.ports import Changes, Clock, IssueQuery, MetadataStore, Position
 from remora_server.core.values import dataclass, replace
 
 MUTABLE = ("external_refs", "project_id", "title", "parent_issue_id", "status", "assignees", "completed", "metadata")
@@ -131,6 +131,27 @@ class Issues:
             lambda last: (last.create_time, last.id),
         )
         return replace(page, total_size=self._store.count_issues(query)) if include_total_size else page
+
+    def children(
+        self, caller: Caller, wanted: IssueQuery, parent_ids: Collection[str], span: Span
+    ) -> dict[str, Window[Issue]]:
+        """Return for each of some issues a part of its sub-issues, read from either end."""
+        if wanted.where is not None:
+            conditions.require_bounded(wanted.where)
+        query = replace(wanted, workspace_id=access.enter(caller, wanted.workspace_id))
+        sealed = ("children", query)
+        position = self._pages.start(sealed, span)
+        asked = replace(query, order=REVERSED[query.order]) if span.from_end else query
+        fetched = self._store.list_issues_by_parent(asked, parent_ids, position, span.size + 1)
+        by_update = query.order.startswith("UPDATE")
+
+        def position_of(one: Issue) -> Position:
+            return (one.update_time if by_update else one.create_time, one.id)
+
+        return {
+            parent_id: self._pages.window(sealed, span, fetched.get(parent_id, ()), position_of)
+            for parent_id in parent_ids
+        }
 
     def delete(self, caller: Caller, issue_id: str, etag: str = "", *, allow_missing: bool = False) -> Issue | None:
         """Take an issue out of the registry; what is attached to it stays."""

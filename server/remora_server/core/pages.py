@@ -12,19 +12,47 @@ import hashlib
 import hmac
 import json
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from remora_server.core.errors import PageTokenInvalidError, invalid
 from remora_server.core.model import Micros, Page
 from remora_server.core.ports import Clock, Position
+from remora_server.core.values import dataclass
 
 DEFAULT_PAGE_SIZE = 100
 MAX_PAGE_SIZE = 1000
 LIFETIME: Micros = 3 * 24 * 3600 * 1_000_000
 MAC_BYTES = 16
 MAX_TOKEN_CHARS = 2048
+# The orders that listings have, each with that which reads it from its end.
+REVERSED = {
+    "CREATE_TIME_DESC": "CREATE_TIME_ASC",
+    "CREATE_TIME_ASC": "CREATE_TIME_DESC",
+    "UPDATE_TIME_DESC": "UPDATE_TIME_ASC",
+    "UPDATE_TIME_ASC": "UPDATE_TIME_DESC",
+}
 
 Item = TypeVar("Item")
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Which part of a listing is wanted: the first items after a cursor, or the last before one."""
+
+    size: int
+    after: str = ""
+    before: str = ""
+    from_end: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Window(Generic[Item]):
+    """A part of a listing, with a cursor to each item, and whether more lies on either side."""
+
+    items: Sequence[Item]
+    cursors: Sequence[str]
+    has_previous: bool
+    has_next: bool
 
 
 class Pages:
@@ -75,6 +103,29 @@ class Pages:
             return Page(items)
         items = items[:size]
         return Page(items, self.token(sealed_for, position_of(items[-1])))
+
+    def start(self, belongs_to: Sequence[object], span: Span) -> Position | None:
+        """Return where a span begins, None for an end of the listing."""
+        cursor, name = (span.before, "before") if span.from_end else (span.after, "after")
+        return self.position(repr(belongs_to), cursor, name) if cursor else None
+
+    def window(
+        self,
+        belongs_to: Sequence[object],
+        span: Span,
+        fetched: Sequence[Item],
+        position_of: Callable[[Item], Position],
+    ) -> Window[Item]:
+        """Make a window of what was fetched from the start of a span on, one item more than its size if there are."""
+        sealed_for = repr(belongs_to)
+        has_more, items = len(fetched) > span.size, fetched[: span.size]
+        if span.from_end:
+            items = items[::-1]
+        cursors = [self.token(sealed_for, position_of(item)) for item in items]
+        # What a cursor names lies on its other side.
+        is_behind = bool(span.before if span.from_end else span.after)
+        before, behind = (has_more, is_behind) if span.from_end else (is_behind, has_more)
+        return Window(items, cursors, before, behind)
 
     def _mac(self, belongs_to: str, body: bytes) -> bytes:
         return hmac.digest(self._key, belongs_to.encode() + b"\0" + body, hashlib.sha256)[:MAC_BYTES]

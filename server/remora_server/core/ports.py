@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Protocol, TypeVar
 
+from remora_server.core.conditions import Condition
 from remora_server.core.model import (
     NO_REF,
     Activity,
@@ -113,9 +114,16 @@ class Sweepable:
     repeats: int
 
 
+# What a condition may compare: texts, but for the times.
+ATTACHMENT_FIELDS = (
+    "id", "url", "title", "subtitle", "source", "creator_id", "creator_name", "create_time", "update_time",
+)  # fmt: skip
+ISSUE_FIELDS = ("id", "key", "title", "create_time", "update_time")
+
+
 @dataclass(frozen=True, slots=True)
 class AttachmentQuery:
-    """Which attachments to list; empty fields don't restrict."""
+    """Which attachments to list; empty fields don't restrict. A subject_type may stand alone."""
 
     workspace_id: str
     subject_type: str = ""
@@ -128,6 +136,7 @@ class AttachmentQuery:
     show_archived: bool = False
     show_deleted: bool = False
     order: str = "CREATE_TIME_DESC"
+    where: Condition | None = None  # over ATTACHMENT_FIELDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +181,8 @@ class IssueQuery:
     status_ids: Sequence[str] = ()
     assignee_ids: Sequence[str] = ()
     include_completed: bool = False
+    order: str = "CREATE_TIME_ASC"
+    where: Condition | None = None  # over ISSUE_FIELDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,6 +286,12 @@ class MetadataStore(Protocol):
         """Return live issues by (create_time, id) upwards."""
         ...
 
+    def list_issues_by_parent(
+        self, query: IssueQuery, parent_ids: Collection[str], after: Position | None, limit: int
+    ) -> Mapping[str, Sequence[Issue]]:
+        """Return what list_issues would for each of some parents."""
+        ...
+
     def count_issues(self, query: IssueQuery) -> int:
         """Count what list_issues would return in all."""
         ...
@@ -309,6 +326,12 @@ class MetadataStore(Protocol):
 
     def list_attachments(self, query: AttachmentQuery, after: Position | None, limit: int) -> Sequence[Attachment]:
         """Return attachments in the query's order, each with its file."""
+        ...
+
+    def list_attachments_by_subject(
+        self, query: AttachmentQuery, subject_ids: Collection[str], after: Position | None, limit: int
+    ) -> Mapping[str, Sequence[Attachment]]:
+        """Return what list_attachments would for each of some subjects of one type."""
         ...
 
     def count_attachments(self, query: AttachmentQuery) -> int:

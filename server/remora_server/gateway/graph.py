@@ -84,7 +84,7 @@ class Graph:
         for scalar, read in (scalars or {}).items():
             kind = self.schema.type_map[scalar]
             assert isinstance(kind, GraphQLScalarType)  # noqa: S101 - a mistake in a dialect ends its start
-            kind.parse_value = read  # type: ignore[assignment] # as the library has one do
+            kind.coerce_input_value = read  # As the library has it done where the schema comes as text.
         self.rpcs = {place: field.rpc for place, field in fields.items() if field.rpc}
         self._kept = lru_cache(KEPT_DOCUMENTS)(self._prepared)
 

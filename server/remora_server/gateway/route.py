@@ -21,7 +21,7 @@ from remora_server.core.files import Files
 from remora_server.core.issues import Issues
 from remora_server.core.links import Links
 from remora_server.core.model import Caller
-from remora_server.core.ports import DirectTransfers
+from remora_server.core.ports import Clock, DirectTransfers
 from remora_server.core.projects import Projects
 from remora_server.core.renditions import Renditions
 from remora_server.core.temporary import Temporary
@@ -78,6 +78,7 @@ class Core:
     projects: Projects
     arrivals: Arrivals
     transfers: DirectTransfers
+    clock: Clock
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 
+from remora_server.core.conditions import Both, Comparison, Condition, Either, Not, Operator
 from remora_server.core.model import (
     Attachment,
     ExternalRef,
     Media,
+    Subject,
 )
 from remora_server.core.ports import (
     AttachmentQuery,
@@ -167,7 +169,7 @@ class AttachmentContract:
         assert listed(**on_one, url_key=made["url"].url_key) == ["url"]
 
     @pytest.mark.parametrize("filters", [{}, {"kinds": ["URL"]}], ids=["kept", "built"])
-    @pytest.mark.parametrize("order", ["CREATE_TIME_DESC", "CREATE_TIME_ASC", "UPDATE_TIME_DESC"])
+    @pytest.mark.parametrize("order", ["CREATE_TIME_DESC", "CREATE_TIME_ASC", "UPDATE_TIME_DESC", "UPDATE_TIME_ASC"])
     def test_attachments_pages(self, store: MetadataStore, acme: Tenant, order: str, filters: dict[str, Any]) -> None:
         """Walking meets everything once, in order, also over equal times."""
         made = [
@@ -183,6 +185,83 @@ class AttachmentContract:
 
         found = walk(lambda after, limit: store.list_attachments(query, after, limit), position)
         assert found == sorted(made, key=position, reverse=order.endswith("DESC"))
+
+    @pytest.mark.parametrize(
+        ("condition", "expected"),
+        [
+            (Comparison("title", Operator.EQUAL, "Ärger"), "b"),
+            (Comparison("title", Operator.EQUAL, "ärger"), ""),
+            (Comparison("title", Operator.EQUAL, "CRASH 50%", ignores_case=True), "a"),
+            (Comparison("title", Operator.IN, ("Ärger", "crash_", "nothing")), "bc"),
+            (Comparison("title", Operator.IN, ("ÄRGER", "CRASH_"), ignores_case=True), "bc"),
+            (Comparison("title", Operator.EQUAL, "äRGER", ignores_case=True), ""),
+            (Comparison("title", Operator.IN, ()), ""),
+            (Comparison("title", Operator.CONTAINS, "rash"), "ac"),
+            (Comparison("title", Operator.CONTAINS, "%"), "a"),
+            (Comparison("title", Operator.CONTAINS, "RASH"), ""),
+            (Comparison("title", Operator.CONTAINS, "RASH", ignores_case=True), "ac"),
+            (Comparison("title", Operator.CONTAINS, "_"), "c"),
+            (Comparison("title", Operator.CONTAINS, ""), "abcd"),
+            (Comparison("title", Operator.STARTS, "crash"), "c"),
+            (Comparison("title", Operator.STARTS, "CRASH", ignores_case=True), "ac"),
+            (Comparison("title", Operator.STARTS, ""), "abcd"),
+            (Comparison("title", Operator.ENDS, "%"), "a"),
+            (Comparison("title", Operator.ENDS, "a long text that is longer than a title"), ""),
+            (Comparison("title", Operator.ENDS, ""), "abcd"),
+            (Comparison("create_time", Operator.LESS, NOW + 2), "ab"),
+            (Comparison("create_time", Operator.AT_LEAST, NOW + 2), "cd"),
+            (Comparison("creator_name", Operator.EQUAL, "Kim"), "b"),
+            (Comparison("creator_name", Operator.EQUAL, "jo", ignores_case=True), "acd"),
+            (Not(Comparison("creator_name", Operator.EQUAL, "Kim")), "acd"),
+            (Not(Comparison("title", Operator.CONTAINS, "rash")), "bd"),
+            (Both(()), "abcd"),
+            (Either(()), ""),
+            (Not(Either(())), "abcd"),
+            (
+                Both((
+                    Either((Comparison("source", Operator.EQUAL, "x"), Comparison("subtitle", Operator.EQUAL, "s"))),
+                    Not(Comparison("title", Operator.STARTS, "Ä")),
+                )),
+                "ad",
+            ),
+        ],
+        ids=str,
+    )  # fmt: skip
+    def test_attachments_conditions(
+        self, store: MetadataStore, acme: Tenant, condition: Condition, expected: str
+    ) -> None:
+        """Conditions mean the same on every database, with letters, cases and signs as they are."""
+        made = {
+            "a": acme.attachment(subject(), title="Crash 50%", subtitle="s", create_time=NOW),
+            "b": acme.attachment(
+                subject(), "https://e.org/2", title="Ärger", subtitle="s", creator=acme.kim, create_time=NOW + 1
+            ),
+            "c": acme.attachment(subject(), "https://e.org/3", title="crash_", create_time=NOW + 2),
+            "d": acme.attachment(subject(2), title="", external_ref=ExternalRef("x", "1"), create_time=NOW + 3),
+        }
+        for one in made.values():
+            store.find_or_add_attachment(one)
+        store.find_or_add_attachment(acme.attachment(Subject("comment", "c1"), title="Crash 50%", subtitle="s"))
+        query = AttachmentQuery(acme.id, subject_type="issue", order="CREATE_TIME_ASC", where=condition)
+        found = store.list_attachments(query, None, 99)
+        assert [one.id for one in found] == [made[name].id for name in expected]
+        assert store.count_attachments(query) == len(found)
+
+    @pytest.mark.parametrize("order", ["CREATE_TIME_DESC", "CREATE_TIME_ASC", "UPDATE_TIME_DESC", "UPDATE_TIME_ASC"])
+    def test_attachments_of_many_subjects(self, store: MetadataStore, acme: Tenant, order: str) -> None:
+        """What is listed for many subjects at once is what is listed for each, at any place."""
+        for number in range(12):
+            times = {"create_time": NOW + number // 2, "update_time": NOW - number}
+            store.find_or_add_attachment(acme.attachment(subject(number % 3), f"https://e.org/{number}", **times))
+        wanted = [subject(number).id for number in range(5)]
+        every = AttachmentQuery(acme.id, "issue", order=order)
+        for after in (None, (NOW + 2, "att_5"), (NOW - 5, "att_z"), (NOW + 99, ""), (NOW - 99, "")):
+            for limit in (1, 2, 99):
+                together = store.list_attachments_by_subject(every, wanted, after, limit)
+                for subject_id in wanted:
+                    alone = AttachmentQuery(acme.id, "issue", subject_id, order=order, kinds=["URL"])
+                    assert list(together.get(subject_id, ())) == store.list_attachments(alone, after, limit)
+        assert store.list_attachments_by_subject(every, [], None, 9) == {}
 
     def test_attachments_at_once(self, store: MetadataStore, changes: Changes, acme: Tenant) -> None:
         """64 callers that attach one URL, and one file, get one attachment each."""

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
+from remora_server.core.conditions import Comparison, Operator
 from remora_server.core.model import (
     Assignee,
     ExternalRef,
@@ -85,6 +88,34 @@ class IssueContract:
         assert listed(IssueQuery(acme.id, status_ids=["s2", "s3"])) == ["ENG-2"]
         assert listed(IssueQuery(acme.id, assignee_ids=["u1", "u2"])) == ["ENG-3"]
         assert listed(IssueQuery(acme.id, parent_issue_id=issues[0].id)) == ["ENG-2"]
+
+    @pytest.mark.parametrize("order", ["CREATE_TIME_DESC", "CREATE_TIME_ASC", "UPDATE_TIME_DESC", "UPDATE_TIME_ASC"])
+    def test_issues_of_many_parents(self, store: MetadataStore, acme: Tenant, order: str) -> None:
+        """What is listed for many parents at once is what is listed for each, at any place; many are found by id."""
+        parents = [acme.issue(f"TOP-{number}") for number in range(3)]
+        parts = [
+            acme.issue(
+                f"ENG-{number}",
+                title="odd" if number % 2 else "even",
+                parent_issue_id=parents[number % 2].id,
+                create_time=NOW + number // 3,
+                update_time=NOW - number,
+            )
+            for number in range(9)
+        ]
+        for issue in (*parents, *parts):
+            store.find_or_add_issue(issue)
+        wanted = [one.id for one in parents]
+        for after in (None, (NOW + 1, parts[4].id), (NOW - 4, parts[4].id)):
+            for limit in (1, 2, 99):
+                together = store.list_issues_by_parent(IssueQuery(acme.id, order=order), wanted, after, limit)
+                for parent_id in wanted:
+                    alone = IssueQuery(acme.id, parent_id, order=order)
+                    assert list(together.get(parent_id, ())) == store.list_issues(alone, after, limit)
+        odd = IssueQuery(acme.id, where=Comparison("title", Operator.EQUAL, "odd"))
+        assert {one.title for one in store.list_issues(odd, None, 9)} == {"odd"}
+        assert sorted(one.key for one in store.issues(acme.id, [*wanted, "iss_0"])) == ["TOP-0", "TOP-1", "TOP-2"]
+        assert store.issues(acme.id, []) == []
 
     def test_issues_at_once(self, store: MetadataStore, changes: Changes, acme: Tenant) -> None:
         """64 callers that register one key get one issue."""

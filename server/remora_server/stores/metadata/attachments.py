@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cache
 
 import peewee
@@ -12,9 +12,10 @@ from remora_server.core.ports import AttachmentQuery, Position
 from remora_server.core.values import replace
 from remora_server.stores.database import Row
 from remora_server.stores.kept import Kept, Query, Slot, kept, kept_insert, kept_update
+from remora_server.stores.metadata.conditions import expression
 from remora_server.stores.metadata.files import FILE, FILE_CREATOR, FileRows, file_from
-from remora_server.stores.metadata.rows import before, behind, decode_json, encode_metadata, of_type, place
-from remora_server.stores.tables import EMPTY, Attachments, Files
+from remora_server.stores.metadata.rows import before, behind, decode_json, encode_metadata, of_type, place, portions
+from remora_server.stores.tables import EMPTY, Attachments, Files, Users
 
 MUTABLE = (
     Attachments.url,
@@ -50,6 +51,17 @@ WIDTH = len(ATTACHMENT)
 CREATOR, UPDATER = place(ATTACHMENT, Attachments.creator_id), place(ATTACHMENT, Attachments.updater_id)
 ADD_ATTACHMENT = kept_insert(Attachments, ATTACHMENT, or_nothing=True)
 UPDATE_ATTACHMENT = kept_update(Attachments, MUTABLE, Attachments.id)
+CONDITIONS = {
+    "id": Attachments.id,
+    "url": Attachments.url,
+    "title": Attachments.title,
+    "subtitle": Attachments.subtitle,
+    "source": Attachments.external_source,
+    "creator_id": Attachments.creator_id,
+    "creator_name": peewee.fn.COALESCE(Users.select(Users.display_name).where(Users.id == Attachments.creator_id), ""),
+    "create_time": Attachments.create_time,
+    "update_time": Attachments.update_time,
+}
 IS_LIVE_URL = (Attachments.delete_time.is_null(), Attachments.url_key != EMPTY)
 IS_LIVE_FILE = (Attachments.delete_time.is_null(), Attachments.file_id != EMPTY)
 
@@ -147,7 +159,8 @@ class AttachmentRows(FileRows):
 
     def list_attachments(self, query: AttachmentQuery, after: Position | None, limit: int) -> Sequence[Attachment]:
         """Return attachments in the query's order, each with its file."""
-        if query.kinds or query.content_types or query.created_by or query.external_ref != ExternalRef():
+        is_rare = query.where is not None or (query.subject_type and not query.subject_id)
+        if is_rare or query.kinds or query.content_types or query.created_by or query.external_ref != ExternalRef():
             rows = self._db.select(_page(_tests(query), query.order, after, limit))
         else:
             shape = (bool(query.subject_type), bool(query.url_key), query.show_archived, query.show_deleted)
@@ -155,6 +168,26 @@ class AttachmentRows(FileRows):
             values += [query.subject_type, query.subject_id] if query.subject_type else []
             values += [query.url_key] if query.url_key else []
             rows = self._db.rows(_kept_page(shape, query.order, after is not None), *values, *(after or ()), limit)
+        return self._attachments(rows)
+
+    def list_attachments_by_subject(
+        self, query: AttachmentQuery, subject_ids: Collection[str], after: Position | None, limit: int
+    ) -> Mapping[str, Sequence[Attachment]]:
+        """Return what list_attachments would for each of some subjects of one type."""
+        order, place = _order(query.order), peewee.fn.ROW_NUMBER()
+        found: dict[str, list[Attachment]] = {}
+        for some in portions(sorted(subject_ids)):
+            tests = [*_tests(query), Attachments.subject_id.in_(some), *_after(query.order, after)]
+            numbered = Attachments.select(
+                Attachments.id, place.over(partition_by=[Attachments.subject_id], order_by=order).alias("place")
+            ).where(*tests)
+            first = peewee.Select((numbered,), (numbered.c.id,)).where(numbered.c.place <= limit)
+            rows = self._db.select(_with_files().where(Attachments.id.in_(first)).order_by(*order))
+            for one in self._attachments(rows):
+                found.setdefault(one.subject.id, []).append(one)
+        return found
+
+    def _attachments(self, rows: Sequence[Row]) -> Sequence[Attachment]:
         self._actors.prepare(
             person for row in rows for person in (row[CREATOR], row[UPDATER], row[WIDTH + FILE_CREATOR]) if person
         )
@@ -237,13 +270,23 @@ def _kept_page(shape: Shape, order: str, follows: bool) -> Kept:  # noqa: FBT001
 def _page(
     tests: Sequence[peewee.Expression], order: str, after: Sequence[object] | None, limit: object
 ) -> peewee.ModelSelect[Attachments]:
-    time = Attachments.update_time if order == "UPDATE_TIME_DESC" else Attachments.create_time
-    query = _with_files().where(*tests).limit(limit)
-    if order == "CREATE_TIME_ASC":
-        query = query.order_by(time, Attachments.id)
-        return query if after is None else query.where(behind(time, Attachments.id, after))
-    query = query.order_by(time.desc(), Attachments.id.desc())
-    return query if after is None else query.where(before(time, Attachments.id, after))
+    return _with_files().where(*tests, *_after(order, after)).order_by(*_order(order)).limit(limit)
+
+
+def _time(order: str) -> peewee.Field:
+    return Attachments.update_time if order.startswith("UPDATE") else Attachments.create_time
+
+
+def _order(order: str) -> list[peewee.Node]:
+    columns = (_time(order), Attachments.id)
+    return [one if order.endswith("ASC") else one.desc() for one in columns]
+
+
+def _after(order: str, after: Sequence[object] | None) -> list[peewee.Expression]:
+    if after is None:
+        return []
+    follows = behind if order.endswith("ASC") else before
+    return [follows(_time(order), Attachments.id, after)]
 
 
 def _visible(*, show_archived: bool, show_deleted: bool) -> list[peewee.Expression]:
@@ -254,22 +297,24 @@ def _visible(*, show_archived: bool, show_deleted: bool) -> list[peewee.Expressi
 def _tests(query: AttachmentQuery) -> list[peewee.Expression]:
     tests = [Attachments.workspace_id == query.workspace_id]
     tests += _visible(show_archived=query.show_archived, show_deleted=query.show_deleted)
-    if query.subject_type:
-        tests += [Attachments.subject_type == query.subject_type, Attachments.subject_id == query.subject_id]
+    equal = {
+        Attachments.subject_type: query.subject_type,
+        Attachments.subject_id: query.subject_id,
+        Attachments.creator_id: query.created_by,
+        Attachments.external_source: query.external_ref.source,
+        Attachments.external_id: query.external_ref.id,
+    }
+    tests += [column == value for column, value in equal.items() if value]
     if query.url_key:
         tests += [Attachments.url_key == query.url_key, Attachments.url_key != EMPTY]
+    if query.where is not None:
+        tests.append(expression(query.where, CONDITIONS))
     if query.kinds and "URL" not in query.kinds:
         tests.append(Attachments.file_id != EMPTY)
     if query.kinds and "FILE" not in query.kinds:
         tests.append(Attachments.file_id == EMPTY)
     if query.content_types:
         tests.append(of_type(Files.content_type, query.content_types))
-    if query.created_by:
-        tests.append(Attachments.creator_id == query.created_by)
-    if query.external_ref.source:
-        tests.append(Attachments.external_source == query.external_ref.source)
-    if query.external_ref.id:
-        tests.append(Attachments.external_id == query.external_ref.id)
     return tests
 
 

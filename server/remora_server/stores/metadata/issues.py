@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import peewee
 
@@ -11,7 +11,8 @@ from remora_server.core.ports import IssueQuery, Position
 from remora_server.core.values import replace
 from remora_server.stores.database import Row
 from remora_server.stores.kept import Query, Slot, kept, kept_insert, kept_update
-from remora_server.stores.metadata.rows import Rows, behind, decode_json, encode_metadata
+from remora_server.stores.metadata.conditions import expression
+from remora_server.stores.metadata.rows import Rows, before, behind, decode_json, encode_metadata, portions
 from remora_server.stores.tables import IssueAssignees, Issues
 
 MUTABLE = (
@@ -32,6 +33,13 @@ MUTABLE = (
     Issues.version,
 )
 ISSUE = (Issues.id, Issues.workspace_id, Issues.create_time, *MUTABLE)
+CONDITIONS = {
+    "id": Issues.id,
+    "key": Issues.key,
+    "title": Issues.title,
+    "create_time": Issues.create_time,
+    "update_time": Issues.update_time,
+}
 ADD_ISSUE = kept_insert(Issues, ISSUE, or_nothing=True)
 UPDATE_ISSUE = kept_update(Issues, MUTABLE, Issues.id)
 
@@ -72,8 +80,11 @@ class IssueRows(Rows):
 
     def issues(self, workspace_id: str, issue_ids: Collection[str]) -> Sequence[Issue]:
         """Return those of some live issues that are there."""
-        tests = (Issues.workspace_id == workspace_id, Issues.id.in_(list(issue_ids)), Issues.delete_time.is_null())
-        return [_issue(row) for row in self._db.select(Issues.select(*ISSUE).where(*tests))]
+        found = []
+        for some in portions(sorted(issue_ids)):
+            tests = (Issues.workspace_id == workspace_id, Issues.id.in_(some), Issues.delete_time.is_null())
+            found += [_issue(row) for row in self._db.select(Issues.select(*ISSUE).where(*tests))]
+        return found
 
     def issue_by_key(self, workspace_id: str, key: str) -> Issue | None:
         """Find a live issue by key."""
@@ -107,11 +118,26 @@ class IssueRows(Rows):
 
     def list_issues(self, query: IssueQuery, after: Position | None, limit: int) -> Sequence[Issue]:
         """Return live issues by (create_time, id) upwards."""
-        tests = _tests(query)
-        if after is not None:
-            tests.append(behind(Issues.create_time, Issues.id, after))
-        wanted = Issues.select(*ISSUE).where(*tests).order_by(Issues.create_time, Issues.id).limit(limit)
+        tests = [*_tests(query), *_after(query.order, after)]
+        wanted = Issues.select(*ISSUE).where(*tests).order_by(*_order(query.order)).limit(limit)
         return [_issue(row) for row in self._db.select(wanted)]
+
+    def list_issues_by_parent(
+        self, query: IssueQuery, parent_ids: Collection[str], after: Position | None, limit: int
+    ) -> Mapping[str, Sequence[Issue]]:
+        """Return what list_issues would for each of some parents."""
+        order, place = _order(query.order), peewee.fn.ROW_NUMBER()
+        found: dict[str, list[Issue]] = {}
+        for some in portions(sorted(parent_ids)):
+            tests = [*_tests(query), Issues.parent_issue_id.in_(some), *_after(query.order, after)]
+            numbered = Issues.select(
+                Issues.id, place.over(partition_by=[Issues.parent_issue_id], order_by=order).alias("place")
+            ).where(*tests)
+            first = peewee.Select((numbered,), (numbered.c.id,)).where(numbered.c.place <= limit)
+            for row in self._db.select(Issues.select(*ISSUE).where(Issues.id.in_(first)).order_by(*order)):
+                one = _issue(row)
+                found.setdefault(one.parent_issue_id, []).append(one)
+        return found
 
     def count_issues(self, query: IssueQuery) -> int:
         """Count what list_issues would return in all."""
@@ -121,6 +147,22 @@ class IssueRows(Rows):
         rows = [(issue.id, assignee_id) for assignee_id in dict.fromkeys(one.id for one in issue.assignees)]
         if rows:
             self._db.execute(IssueAssignees.insert_many(rows, [IssueAssignees.issue_id, IssueAssignees.assignee_id]))
+
+
+def _time(order: str) -> peewee.Field:
+    return Issues.update_time if order.startswith("UPDATE") else Issues.create_time
+
+
+def _order(order: str) -> list[peewee.Node]:
+    columns = (_time(order), Issues.id)
+    return [one if order.endswith("ASC") else one.desc() for one in columns]
+
+
+def _after(order: str, after: Position | None) -> list[peewee.Expression]:
+    if after is None:
+        return []
+    follows = behind if order.endswith("ASC") else before
+    return [follows(_time(order), Issues.id, after)]
 
 
 def _tests(query: IssueQuery) -> list[peewee.Expression]:
@@ -134,6 +176,8 @@ def _tests(query: IssueQuery) -> list[peewee.Expression]:
             IssueAssignees.assignee_id.in_(list(query.assignee_ids))
         )
         tests.append(Issues.id.in_(theirs))
+    if query.where is not None:
+        tests.append(expression(query.where, CONDITIONS))
     if not query.include_completed:
         tests.append(~Issues.completed)
     return tests
