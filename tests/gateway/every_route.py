@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, Literal
@@ -65,11 +65,11 @@ class Row:
     def __str__(self) -> str:
         return f"{self.name}({self.about})"
 
-    def path(self, things: Things, others: Things | None = None, until: int = 0) -> str:
-        """Return a path to things; the first `until` names are those of others."""
+    def path(self, things: Things, others: Things | None = None, of_others: Collection[int] = ()) -> str:
+        """Return a path to things, but for the names at some places, which are those of others."""
         path = self.route.path.replace("<version>", "v2").replace("<name>", "a.png")
         for place, name in enumerate(self.places):
-            whose = others if others is not None and place < until else things
+            whose = others if others is not None and place in of_others else things
             value = spelled(self.dialect, self.parts[name](whose)) if name in self.parts else None
             path = path.replace(f"<{name}>", part(self.dialect, name, whose) if value is None else value)
         return path

@@ -78,11 +78,14 @@ def all_(server: RunningServer) -> Iterator[Everybody]:
     far.channel.close()
 
 
-def same_as_missing(client: httpx.Client, row: Row, there: tuple[str, Things], missing: tuple[str, Things]) -> Answer:
-    """Ask for what is there and for what is not; the answers must not differ."""
+def same_as_missing(
+    client: httpx.Client, row: Row, there: tuple[str, Things], missing: tuple[str, Things], *named: Things
+) -> Answer:
+    """Ask for what is there and for what is not, by path and by what comes besides; the answers must not differ."""
+    hidden = named or (there[1], missing[1])
     found = ask(client, row, there[0], row.given(there[1]))
     not_found = ask(client, row, missing[0], row.given(missing[1]))
-    assert found.hidden(there[1]) == not_found.hidden(missing[1], there[1])
+    assert found.hidden(*hidden) == not_found.hidden(*hidden)
     return found
 
 
@@ -139,13 +142,17 @@ def test_another_workspace(all_: Everybody, row: Row) -> None:
 
 
 @pytest.mark.parametrize("row", [row for row in ROWS if len(row.places) + row.names_things > 1], ids=str)
-def test_names_of_others_below_ones_own(all_: Everybody, row: Row) -> None:
-    """Nor do names of others work below things of the stranger's own, however far the path is theirs (P43)."""
+def test_names_of_others_among_ones_own(all_: Everybody, row: Row) -> None:
+    """Nor do names of others work beside those of the stranger's own things, one of them or all behind some (P43)."""
     stranger, mine, own = all_.clients["stranger"], all_.mine, all_.strange
-    missing = mine.missing()
-    for until_place in range(1, len(row.places) + row.names_things):
-        there, not_there = row.path(mine, own, until_place), row.path(missing, own, until_place)
-        answer = same_as_missing(stranger, row, (there, mine), (not_there, missing))
+    missing, everything = mine.missing(), range(len(row.places) + row.names_things)
+    ones = [[place] for place in everything]
+    rests = [list(everything)[place:] for place in everything[1:]]
+    for of_others in ones + rests:
+        is_named = row.names_things and everything[-1] in of_others
+        there, not_there = row.path(own, mine, of_others), row.path(own, missing, of_others)
+        given = (mine, missing) if is_named else (own, own)
+        answer = same_as_missing(stranger, row, (there, given[0]), (not_there, given[1]), mine, missing)
         assert answer.status == 404, (there, answer)
 
 
@@ -156,7 +163,7 @@ def test_things_of_another_issue(all_: Everybody, row: Row) -> None:
     if "issue" not in row.places:
         assert row.dialect == "plane"
         return
-    path = row.path(mine, besides, row.places.index("issue") + 1)
+    path = row.path(mine, besides, range(row.places.index("issue") + 1))
     assert ask(owner, row, path, row.given(mine)).status == 404, path
 
 
