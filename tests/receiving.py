@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ class Received:
 
     headers: Mapping[str, str]
     body: bytes
-    time: float
+    path: str
 
     @property
     def id(self) -> str:
@@ -59,7 +58,7 @@ class Receiver:
                 with lock:
                     number = len(ours.received)
                     found = {name.lower(): value for name, value in self.headers.items()}
-                    ours.received.append(Received(found, body, time.monotonic()))
+                    ours.received.append(Received(found, body, self.path))
                 self.send_response(ours.answer(number))
                 for name, value in (headers or {}).items():
                     self.send_header(name, value)

@@ -13,6 +13,7 @@ from tests.stores.contract.sessions import SessionContract
 from tests.stores.contract.sweep import SweepContract
 from tests.stores.contract.tenants import TenantContract
 from tests.stores.contract.tickets import TicketContract
+from tests.stores.contract.webhooks import WebhookContract
 
 
 class MetadataContract(
@@ -27,5 +28,6 @@ class MetadataContract(
     MediaContract,
     ActivityContract,
     SweepContract,
+    WebhookContract,
 ):
     """All of it."""

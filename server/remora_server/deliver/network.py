@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor
 from typing import Protocol
 
 import httpcore
+
+LookUp = Callable[[str, int], Sequence[str]]
 
 
 class Destinations(Protocol):
@@ -26,12 +28,21 @@ class AddressRefusedError(httpcore.ConnectError):
     """A host has an address that this service may not reach."""
 
 
+def look_up(host: str, port: int) -> Sequence[str]:
+    """Return the addresses of a host, each once; raise OSError if there is none."""
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(address[0]) for *_, address in found))
+
+
 class CheckedNetwork(httpcore.AsyncNetworkBackend):
     """Opens the connections of one kind of request, with TLS or without."""
 
-    def __init__(self, destinations: Destinations, resolvers: Executor, *, is_secure: bool) -> None:
+    def __init__(
+        self, destinations: Destinations, resolvers: Executor, *, is_secure: bool, look_up: LookUp = look_up
+    ) -> None:
         self._destinations = destinations
         self._resolvers = resolvers
+        self._look_up = look_up
         self._is_secure = is_secure
         self._inner = httpcore.AnyIOBackend()
 
@@ -48,6 +59,7 @@ class CheckedNetwork(httpcore.AsyncNetworkBackend):
         if not all(self._destinations.may_reach(one, is_secure=self._is_secure) for one in addresses):
             raise AddressRefusedError("its host has an address that this service may not reach")
         problem: Exception = httpcore.ConnectError("its host has no address")
+        # The limit in `timeout` is for each; who sends has one for all.
         for address in addresses:
             try:
                 return await self._inner.connect_tcp(address, port, timeout, local_address, socket_options)
@@ -60,13 +72,9 @@ class CheckedNetwork(httpcore.AsyncNetworkBackend):
         await asyncio.sleep(seconds)
 
     async def _resolve(self, host: str, port: int) -> Sequence[str]:
-        """Return the addresses of a host, each once."""
         # The system's resolver can't be interrupted: its threads are our own, so that others have theirs.
         loop = asyncio.get_running_loop()
         try:
-            found = await loop.run_in_executor(
-                self._resolvers, lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-            )
+            return await loop.run_in_executor(self._resolvers, self._look_up, host, port)
         except (OSError, UnicodeError) as problem:
             raise httpcore.ConnectError("its host has no address") from problem
-        return list(dict.fromkeys(str(address[0]) for *_, address in found))

@@ -14,7 +14,7 @@ import httpcore
 
 from remora_server.core import urls
 from remora_server.core.model import Micros, Outgoing, Sent
-from remora_server.deliver.network import AddressRefusedError, CheckedNetwork, Destinations
+from remora_server.deliver.network import AddressRefusedError, CheckedNetwork, Destinations, LookUp, look_up
 
 MOST_BODY_BYTES = 64 * 1024  # Of an answer; what it says is not looked at.
 MOST_CONNECTIONS, IDLE_CONNECTIONS, IDLE_SECONDS = 256, 64, 30.0
@@ -23,7 +23,9 @@ MOST_CONNECTIONS, IDLE_CONNECTIONS, IDLE_SECONDS = 256, 64, 30.0
 class Sender:
     """Posts messages over connections that are kept for a while; for use on one event loop."""
 
-    def __init__(self, destinations: Destinations, resolvers: Executor, *, timeout_seconds: float) -> None:
+    def __init__(
+        self, destinations: Destinations, resolvers: Executor, *, timeout_seconds: float, look_up: LookUp = look_up
+    ) -> None:
         self._timeout_seconds = timeout_seconds
         context = ssl.create_default_context()
         self._pools = {
@@ -33,7 +35,7 @@ class Sender:
                 max_keepalive_connections=IDLE_CONNECTIONS,
                 keepalive_expiry=IDLE_SECONDS,
                 # No proxy from the environment, and no redirect, is ever followed: this pool knows neither.
-                network_backend=CheckedNetwork(destinations, resolvers, is_secure=scheme == "https"),
+                network_backend=CheckedNetwork(destinations, resolvers, is_secure=scheme == "https", look_up=look_up),
             )
             for scheme in ("https", "http")
         }
