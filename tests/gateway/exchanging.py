@@ -3,6 +3,9 @@
 An exchange is a JSON file: a request, and the answer to it. Where the document has an id or a time of its own stands a
 name in braces, `{attachment}`. The first time that a name is met in an answer it takes the value there; from then on it
 stands for that value, in requests too. `{*}` stands for any value. Every field has to be there, and none besides.
+
+A request may bring a `file`, by name, in a form of its own; or `upload` it with the form that the last answer told, which
+is where that leads to. An answer may be a `file` too, or any `bytes`.
 """
 
 from __future__ import annotations
@@ -48,29 +51,44 @@ class Replay:
     ) -> None:
         self.known = dict(known)
         self._files = files or {}
+        self._form: dict[str, Any] = {}
         self._base_url = base_url
         self._headers = headers
 
     def play(self, exchange: Exchange) -> httpx.Response:
         """Make one exchange."""
-        request = exchange.request
-        reply = httpx.request(
-            request["method"],
-            self._base_url + self.filled(request["path"]),
-            headers={**self._headers, **request.get("headers", {})},
-            json=self._filled_in(request["json"]) if "json" in request else None,
-            files={"file": ("file", self._files[request["file"]])} if "file" in request else None,
-        )
-        expected = exchange.response
+        request, expected = exchange.request, exchange.response
+        reply = self._uploaded(request["upload"]) if "upload" in request else self._asked(request)
         assert reply.status_code == expected["status"], (exchange.name, reply.text)
         for name, value in expected.get("headers", {}).items():
             self._compare(f"{exchange.name}: header {name}", value, reply.headers[name])
         if "body" in expected:
             assert reply.headers["content-type"].startswith("application/json")
             self._compare(exchange.name, expected["body"], reply.json())
+        elif "file" in expected:
+            assert reply.content == self._files[expected["file"]], exchange.name
+        elif expected.get("bytes") == ANYTHING:
+            assert reply.content, exchange.name
         else:
             assert reply.content == b"", exchange.name
         return reply
+
+    def _asked(self, request: Mapping[str, Any]) -> httpx.Response:
+        reply = httpx.request(
+            request["method"],
+            self._base_url + self.filled(request["path"]),
+            headers={**self._headers, **self._filled_in(request.get("headers", {}))},
+            json=self._filled_in(request["json"]) if "json" in request else None,
+            files={"file": ("file", self._files[request["file"]])} if "file" in request else None,
+            timeout=60,
+        )
+        if reply.headers.get("content-type", "").startswith("application/json") and "upload_data" in reply.json():
+            self._form = reply.json()["upload_data"]
+        return reply
+
+    def _uploaded(self, name: str) -> httpx.Response:
+        files = {"file": (name, self._files[name], "image/png")}
+        return httpx.post(self._form["url"], data=self._form["fields"], files=files, timeout=60)
 
     def filled(self, text: str) -> str:
         """Put what is known into a text."""

@@ -68,14 +68,15 @@ async def _receive(visit: Visit, form: FileForm, first: bytes, request: Request,
         begin = partial(core.uploads.begin, caller, opened.ticket)
         receiving = await calls.obtain(begin, Receiving.abandon)
         with contextlib.closing(Intake(visit.body, receiving)) as intake:
-            await intake.put(first)
-            came = len(first)
-            while data := await visit.body.next():
-                content = form.feed(data)
+            content, came = first, 0
+            while True:
                 came += len(content)
                 if came > most_bytes:
                     raise FileTooLargeError(most_bytes)
                 await intake.put(content)
+                if not (data := await visit.body.next()):
+                    break
+                content = form.feed(data)
             if not form.is_complete:
                 raise FormError("the form ended before its file did; nothing was stored.")
             await intake.flush()

@@ -30,14 +30,18 @@ VERSIONS = pytest.mark.parametrize("version", ["v2", "v3"])
 @pytest.fixture(scope="module")
 def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replay]:
     """Start a server for the document, with an issue and its sub-issue."""
-    server = RunningServer(tmp_path_factory.mktemp("yandex") / "data").start()
+    settings = {"REMORA_YANDEX_MAX_BYTES": "64KiB"}
+    server = RunningServer(tmp_path_factory.mktemp("yandex") / "data", environment=settings).start()
     api = server.api()
     parent = push(api, "JUNE-2", title="Pictures of June", status=issue_pb2.IssueStatus(id="open", name="Open")).issue
     assignee = issue_pb2.IssueAssignee(id="u.name", display_name="User Name")
     push(api, "JUNE-21", title="Find a frame", parent_issue_id=parent.id, assignees=[assignee])
     host = server.ready["http"]
     headers = {"Authorization": f"OAuth {server.new_key('User Name')}", "X-Org-Id": "not provided"}
-    yield Replay(host, headers, {"pic.png": image(550, 440, 20_000)}, host=host)
+    push(api, "JUNE-22", title="Another frame")
+    files = {"pic.png": image(550, 440, 20_000), "notes.txt": b"notes", "empty": b"", "large": bytes(65_537)}
+    reader = server.new_key("Reading", scopes="attachments:read")
+    yield Replay(host, headers, files, host=host, reader=reader)
     server.kill()
 
 
