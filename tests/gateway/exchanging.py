@@ -4,8 +4,8 @@ An exchange is a JSON file: a request, and the answer to it. Where the document 
 name in braces, `{attachment}`. The first time that a name is met in an answer it takes the value there; from then on it
 stands for that value, in requests too. `{*}` stands for any value. Every field has to be there, and none besides.
 
-A request may bring a `file`, by name, in a form of its own; or `upload` it with the form that the last answer told, which
-is where that leads to. An answer may be a `file` too, or any `bytes`.
+A request may bring a `file`, by name, in a form of its own; or `upload` one with the form that an answer told last, to
+whoever keeps files. An answer may be a `file` too, or any `bytes`.
 """
 
 from __future__ import annotations
@@ -58,7 +58,11 @@ class Replay:
     def play(self, exchange: Exchange) -> httpx.Response:
         """Make one exchange."""
         request, expected = exchange.request, exchange.response
-        reply = self._uploaded(request["upload"]) if "upload" in request else self._asked(request)
+        if "upload" in request:
+            reply = self.upload(request["upload"])
+            assert (expected["status"], reply.is_success) == ("2xx", True), (exchange.name, reply.text)
+            return reply
+        reply = self.ask(request)
         assert reply.status_code == expected["status"], (exchange.name, reply.text)
         for name, value in expected.get("headers", {}).items():
             self._compare(f"{exchange.name}: header {name}", value, reply.headers[name])
@@ -73,7 +77,8 @@ class Replay:
             assert reply.content == b"", exchange.name
         return reply
 
-    def _asked(self, request: Mapping[str, Any]) -> httpx.Response:
+    def ask(self, request: Mapping[str, Any]) -> httpx.Response:
+        """Send one request."""
         reply = httpx.request(
             request["method"],
             self._base_url + self.filled(request["path"]),
@@ -86,7 +91,8 @@ class Replay:
             self._form = reply.json()["upload_data"]
         return reply
 
-    def _uploaded(self, name: str) -> httpx.Response:
+    def upload(self, name: str) -> httpx.Response:
+        """Send a file by the form of the last answer that had one."""
         files = {"file": (name, self._files[name], "image/png")}
         return httpx.post(self._form["url"], data=self._form["fields"], files=files, timeout=60)
 

@@ -192,6 +192,8 @@ class Shapes:
         names = one.changed_fields if resource == "issue" else (field,) if field else ()
         value = {"display": name} if resource == "link" else None
         is_gone = type_ == "IssueUnlinked"
+        before = told.get("before") or {}
+        old = {"display": str(before.get("title") or before.get("url") or "")} if before else None
         return {
             "fields": [
                 {
@@ -200,7 +202,7 @@ class Shapes:
                         "id": ISSUE_FIELDS.get(changed, changed),
                         "display": ISSUE_FIELDS.get(changed, changed),
                     },
-                    "from": value if is_gone else None,
+                    "from": value if is_gone else old,
                     "to": None if is_gone else value,
                 }
                 for changed in names
