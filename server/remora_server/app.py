@@ -31,6 +31,7 @@ from remora_server.core.check import Check
 from remora_server.core.dedup import DedupMode
 from remora_server.core.deletion import Deletion
 from remora_server.core.destinations import Destinations
+from remora_server.core.digests import Digests
 from remora_server.core.downloads import Downloads
 from remora_server.core.errors import StorageUnavailableError
 from remora_server.core.files import Files
@@ -41,6 +42,7 @@ from remora_server.core.issues import Issues
 from remora_server.core.leases import Leases
 from remora_server.core.links import Links
 from remora_server.core.media_jobs import MediaJobs
+from remora_server.core.messages import Messages
 from remora_server.core.model import STREAMED, Micros
 from remora_server.core.ownership import require_own
 from remora_server.core.pages import Pages
@@ -69,6 +71,7 @@ from remora_server.deliver.sender import BlockingSender, Sender
 from remora_server.gateway.app import Bounds, Gateway, bind, cannot_listen
 from remora_server.gateway.app import Rules as GatewayRules
 from remora_server.gateway.bodies import Pace as UploadPace
+from remora_server.gateway.dialects.glue import glue
 from remora_server.gateway.dialects.linear import linear
 from remora_server.gateway.dialects.plane import plane
 from remora_server.gateway.dialects.quantify import QUANTIFY
@@ -526,7 +529,16 @@ async def _serve(  # noqa: PLR0915 - one step after the other, as a server begin
             proxies,
         ),
         grants=authenticator,
-        doors=partial(_doors, config, rules, Projects(stores.metadata), calls, authenticator, public_url),
+        doors=partial(
+            _doors,
+            config,
+            rules,
+            Projects(stores.metadata),
+            Digests(stores.metadata, rules.files, rules.changes),
+            calls,
+            authenticator,
+            public_url,
+        ),
         tls=certificates.context if certificates else None,
     )
     grpc_port = await rpc.start(f"{_host(config)}:{config.grpc_port}")
@@ -623,6 +635,7 @@ def _doors(
     config: Config,
     rules: Rules,
     projects: Projects,
+    digests: Digests,
     calls: Calls,
     authenticator: Authenticator,
     public_url: str,
@@ -648,6 +661,8 @@ def _doors(
         rules.arrivals,
         rules.transfers,
         rules.clock,
+        Messages(rules.issues, rules.attachments),
+        digests,
     )
     pace = UploadPace(config.idle_timeout_seconds, config.min_rate)
     dialects = (
@@ -659,6 +674,7 @@ def _doors(
             Rate(config.plane_rate, rules.clock) if config.plane_rate else None,
         ),
         linear(),
+        glue(config.glue_tickets),
     )
     return [Door(dialect, core, calls, authenticator, scopes_by_rpc(), pace) for dialect in dialects]
 

@@ -286,9 +286,7 @@ class Config:
 # Settings that are understood but have nothing behind them yet: when a value is one of these, refuse to start instead
 # of dropping it silently. Whoever builds the feature deletes its line.
 Unsupported = Mapping[str, tuple[Callable[[Any], bool], str]]
-NOT_YET: Unsupported = {
-    "glue_tickets": (lambda kind: kind != "put", "Glue is not imitated"),
-}
+NOT_YET: Unsupported = {}
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from remora_server.core import errors, ids
+from remora_server.core.attachments import Draft
 from remora_server.core.hashing import measure
-from remora_server.core.model import Checksums, FileSpec, Ticket, TicketState, UploadOutcome
+from remora_server.core.model import Caller, Checksums, FileSpec, Ticket, TicketState, UploadOutcome
 from remora_server.core.ports import TicketQuery
 from remora_server.core.tickets import MAX_AGE, Request, Tickets
 from remora_server.stores.metadata import SqlMetadata
@@ -18,6 +19,7 @@ from tests.core.world import DAY, HOUR, World, issue
 
 DATA = b"content"
 CONTENT = measure(DATA)
+MD5 = Checksums(md5=CONTENT.checksums.md5)
 
 
 def wanted(**fields: Any) -> Request:
@@ -276,3 +278,27 @@ def test_lists(world: World) -> None:
     assert [one.id for one in (*first.items, *rest.items)] == mine[::-1]
     with pytest.raises(errors.ValidationFailedError):
         listed(world.jo, states=(TicketState.PENDING,) * 101)
+
+
+def test_a_file_that_will_do_as_it_is(world: World) -> None:
+    """Who asks for no other gets the file that is there, whatever its name, unless it is on its way out."""
+    file = world.upload(world.jo, DATA, "there.txt")
+
+    def hit(caller: Caller = world.jo, *, takes_existing: bool = True, checksums: Checksums = MD5) -> str:
+        spec = FileSpec("new.txt", 7, checksums=checksums)
+        issued = world.do(world.tickets.issue, caller, wanted(spec=spec, takes_existing=takes_existing))
+        return issued.existing.file.id if issued.existing else ""
+
+    assert hit() == hit() == file.id
+    assert hit(world.kim) == ""
+    # What others may read they get as a file of their own.
+    world.do(world.attachments.create, world.jo, Draft("acme", issue(), file_id=file.id))
+    copy = hit(world.kim, checksums=Checksums(sha256=CONTENT.checksums.sha256))
+    assert world.files.get(world.kim, copy).creator == world.kim.actor
+    # Nobody is handed a file that lost its last attachment: it is swept when the grace is over.
+    (attachment,) = world.store.live_attachments_of_file(file.id)
+    world.do(world.attachments.delete, world.jo, attachment.id)
+    fresh = hit()
+    assert fresh not in {file.id, copy}
+    assert hit() == fresh
+    assert hit(takes_existing=False) == fresh

@@ -9,13 +9,20 @@ from collections.abc import Callable, Iterator
 from types import FunctionType
 from typing import Any
 
+from remora_server.gateway.dialects.glue import glue
 from remora_server.gateway.dialects.linear import linear
 from remora_server.gateway.dialects.plane import plane
 from remora_server.gateway.dialects.quantify import QUANTIFY
 from remora_server.gateway.dialects.yandex import yandex
 from remora_server.gateway.route import Dialect, Route
 
-DIALECTS: tuple[Dialect, ...] = (QUANTIFY, plane(5 * 1024 * 1024, frozenset(), None), yandex(1024**3), linear())
+DIALECTS: tuple[Dialect, ...] = (
+    QUANTIFY,
+    plane(5 * 1024 * 1024, frozenset(), None),
+    yandex(1024**3),
+    linear(),
+    glue("put"),
+)
 ROUTES: tuple[tuple[Dialect, Route], ...] = tuple((dialect, route) for dialect in DIALECTS for route in dialect.routes)
 QUERY, BODY = "visit", "given"  # What handlers call a request, and the object that was its body.
 ROOM = "remora_server.gateway"

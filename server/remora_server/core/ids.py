@@ -13,6 +13,7 @@ from remora_server.core.errors import invalid
 ATTACHMENT, FILE, TICKET, LINK, ACTIVITY = "att", "fil", "upl", "lnk", "act"
 ISSUE, WORKSPACE, PROJECT, USER, BLOB, KEY = "iss", "wks", "prj", "usr", "blb", "key"
 WEBHOOK_ENDPOINT, WEBHOOK_DELIVERY = "whk", "whd"
+MESSAGE = "msg"
 BITS = 2**128
 MOST_DIGITS = len(str(BITS))
 

@@ -71,11 +71,22 @@ class Intake:
         return dedup.find_existing(self._store, self._mode, caller, spec.checksums, spec.size_bytes)
 
     def reuse(
-        self, caller: Caller, existing: File, spec: FileSpec, attach_to: Subject | None, attachment_id: str = ""
+        self,
+        caller: Caller,
+        existing: File,
+        spec: FileSpec,
+        attach_to: Subject | None,
+        attachment_id: str = "",
+        *,
+        as_it_is: bool = False,
     ) -> Taken:
-        """Answer an upload with content that is there: the caller's own file of that name and type, or a new one."""
+        """Answer an upload with content that is there: the caller's own file of that name and type, or a new one.
+
+        `as_it_is` takes a file of the caller's own whatever its name and type, unless it is on its way out.
+        """
         wanted = _typed(spec, existing.detected_content_type)
-        file = dedup.same_file(self._store, caller, existing, wanted)
+        is_good = as_it_is and existing.creator.id == caller.principal_id and existing.detach_time is None
+        file = existing if is_good else dedup.same_file(self._store, caller, existing, wanted)
         if file is None or self._inspections.is_scanning:
             blob = self._store.blob(existing.blob_id)
             if blob is None:

@@ -367,7 +367,11 @@ class MetadataStore(Protocol):
         ...
 
     def file_with_md5(self, workspace_id: str, md5: bytes, size_bytes: int, creator: str) -> File | None:
-        """Find an ACTIVE file of this creator by MD5 and size."""
+        """Find an ACTIVE file of this creator by MD5 and size, rather one that is not detached."""
+        ...
+
+    def learn_md5(self, blob_id: str, md5: bytes) -> None:
+        """Note the MD5 of a blob that was stored without one, and of its files."""
         ...
 
     def live_attachments_of_file(self, file_id: str) -> Sequence[Attachment]:

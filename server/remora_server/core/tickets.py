@@ -43,6 +43,7 @@ class Request:
     transport: str = STREAMED
     attach_to: Subject | None = None
     skip_existing_check: bool = False
+    takes_existing: bool = False  # whether a file of the caller's own with this content will do as it is
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +97,10 @@ class Tickets:
         if not request.skip_existing_check:
             existing = self._intake.find_existing(caller, request.spec)
             if existing is not None:
-                return Issued(None, self._intake.reuse(caller, existing, request.spec, attach_to))
+                return Issued(
+                    None,
+                    self._intake.reuse(caller, existing, request.spec, attach_to, as_it_is=request.takes_existing),
+                )
         now = self._clock.now()
         ticket = Ticket(
             id=ids.new_id(ids.TICKET),

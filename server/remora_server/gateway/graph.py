@@ -69,10 +69,12 @@ class Graph:
         *,
         scalars: Mapping[str, Callable[[Any], Any]] | None = None,
         bounds: Bounds | None = None,
+        refused_status: int = 400,
     ) -> None:
         """Make one of `dialects/NAME.graphql`; `fields` are named `Type.field`, `scalars` are told how to read theirs.
 
-        Every field of the root is among `fields`, and names an RPC: what nobody thought of is not served.
+        Every field of the root is among `fields`, and names an RPC: what nobody thought of is not served. Documents
+        that are not run are answered with `refused_status`, 200 where clients look for errors in the body alone.
         """
         self.name = name
         self.sdl = resources.files("remora_server.gateway.dialects").joinpath(f"{name}.graphql").read_text("utf-8")
@@ -80,6 +82,7 @@ class Graph:
         self.bounds = bounds or Bounds()
         self._context = context
         self._wording = wording
+        self._refused_status = refused_status
         self._set(fields)
         for scalar, read in (scalars or {}).items():
             kind = self.schema.type_map[scalar]
@@ -144,7 +147,7 @@ class Graph:
         """Tell why a document was not run."""
         problems = [problem_at(error, self.name) for error in errors]
         entries = [self._entry(error, problem) for error, problem in zip(errors, problems, strict=True)]
-        return answered({"errors": entries}, 400, *problems)
+        return answered({"errors": entries}, self._refused_status, *problems)
 
     def _told(self, result: ExecutionResult) -> Response:
         if not result.errors:
@@ -152,7 +155,7 @@ class Graph:
         problems = [problem_at(error, f"{self.name} {error.path}") for error in result.errors]
         entries = [self._entry(error, problem) for error, problem in zip(result.errors, problems, strict=True)]
         if not any(error.path for error in result.errors):
-            return answered({"errors": entries}, 400, *problems)  # Nothing was run.
+            return answered({"errors": entries}, self._refused_status, *problems)  # Nothing was run.
         worst = max(problem.status for problem in problems)
         came_to_nothing = not any(value is not None for value in (result.data or {}).values())
         status = worst if worst >= FAULT and came_to_nothing else 200

@@ -19,6 +19,12 @@ from remora_server.gateway.errors import MethodNotAllowedError
 
 MAX_FORM_BYTES = 16 * 1024
 NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
+READ = frozenset({"files:read", "attachments:read", "issues:read"})
+# Clients of Glue have words of their own for scopes, some of which open nothing here.
+SPELLED: Mapping[str, frozenset[str]] = {
+    "threads:read": READ,
+    "threads.messages:write": READ | {"files:write", "attachments:write", "issues:write"},
+}
 
 
 class Grants(Protocol):
@@ -57,7 +63,7 @@ async def _token(grants: Grants, body: Body) -> Response:
     principal_id, key = _client(form, body.headers.get("authorization", ""))
     if form.get("grant_type") != "client_credentials":
         raise _RefusedError("unsupported_grant_type", "grant_type must be client_credentials.")
-    wanted = frozenset(re.split(r"[\s,]+", form["scope"].strip())) - {""} if form.get("scope", "").strip() else None
+    wanted = _scopes(form["scope"]) if form.get("scope", "").strip() else None
     try:
         granted = await grants.grant(principal_id, key, wanted)
     except (TokenMissingError, TokenExpiredError) as problem:
@@ -75,6 +81,11 @@ async def _token(grants: Grants, body: Body) -> Response:
         },
         headers=NO_STORE,
     )
+
+
+def _scopes(text: str) -> frozenset[str]:
+    words = frozenset(re.split(r"[\s,]+", text.strip())) - {""}
+    return words.union(*(SPELLED.get(word, ()) for word in words))
 
 
 async def _form(body: Body) -> Mapping[str, str]:

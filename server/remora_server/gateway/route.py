@@ -15,11 +15,13 @@ from remora_server.core.activity import ActivityLog
 from remora_server.core.admission import Admission
 from remora_server.core.arrivals import Arrivals
 from remora_server.core.attachments import Attachments
+from remora_server.core.digests import Digests
 from remora_server.core.downloads import Downloads
 from remora_server.core.errors import RemoraError, invalid
 from remora_server.core.files import Files
 from remora_server.core.issues import Issues
 from remora_server.core.links import Links
+from remora_server.core.messages import Messages
 from remora_server.core.model import Caller
 from remora_server.core.ports import Clock, DirectTransfers
 from remora_server.core.projects import Projects
@@ -79,6 +81,8 @@ class Core:
     arrivals: Arrivals
     transfers: DirectTransfers
     clock: Clock
+    messages: Messages
+    digests: Digests
 
 
 @dataclass(frozen=True, slots=True)

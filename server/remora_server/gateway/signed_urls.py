@@ -68,6 +68,12 @@ class SignedUrls:
     ) -> HttpDownload:
         """Say how to read a form of a file; the right of `reader` is looked at again whenever it is read."""
         del blob  # Found again by its file.
+        return self.download(reader, file, disposition, lifetime, form)
+
+    def download(
+        self, reader: Caller, file: File, disposition: str, lifetime: Micros, form: Form = Form.ORIGINAL
+    ) -> HttpDownload:
+        """Say how to read a form of a file from this server, wherever its bytes lie."""
         ends = self._clock.now() + lifetime
         who = ADMIN if reader.is_admin else reader.principal_id
         more = {"reader": who, "disposition": disposition}

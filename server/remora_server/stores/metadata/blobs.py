@@ -65,9 +65,13 @@ class BlobRows(Rows):
         """Note the MD5 of a blob that was first stored without one, and of its files."""
         if known.checksums.md5 or not md5:
             return known
-        self._db.write(_learn_md5, md5, known.id)
-        self._db.write(_tell_files_md5, md5, known.id)
+        self.learn_md5(known.id, md5)
         return replace(known, checksums=replace(known.checksums, md5=md5))
+
+    def learn_md5(self, blob_id: str, md5: bytes) -> None:
+        """Note the MD5 of a blob that was stored without one, and of its files."""
+        self._db.write(_learn_md5, md5, blob_id)
+        self._db.write(_tell_files_md5, md5, blob_id)
 
     def blob(self, blob_id: str) -> Blob | None:
         """Find a blob by id."""

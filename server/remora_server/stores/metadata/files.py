@@ -117,7 +117,7 @@ def _own_with_md5(md5: Slot, workspace_id: Slot, size_bytes: Slot, creator_id: S
         .join(Blobs, on=Files.blob_id == Blobs.id)
         .where(Blobs.md5 == md5, Blobs.workspace_id == workspace_id, Blobs.size_bytes == size_bytes)
         .where(Files.creator_id == creator_id, Files.state == ACTIVE)
-        .order_by(Files.id)
+        .order_by(Files.detach_time.is_null(is_null=False), Files.id)
         .limit(1)
     )
 
