@@ -21,7 +21,7 @@ pytestmark = pytest.mark.timeout(600)  # Where grpcurl is missing and Go is ther
 BUF = str(BIN / "buf")
 SERVICES = {
     f"remora.v1.{name}Service"
-    for name in ("Activity", "Attachment", "Capability", "File", "Issue", "Link", "UploadTicket")
+    for name in ("Activity", "Attachment", "Capability", "File", "Issue", "Link", "UploadTicket", "Webhook")
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -18,11 +19,13 @@ from remora.v1 import activity_service_pb2 as activity_pb
 from remora.v1 import link_service_pb2 as link_pb
 from remora.v1 import webhook_pb2
 from remora.v1 import webhook_service_pb2 as pb
+from tests.e2e import readme
 from tests.receiving import LOOPBACK, receiving
 from tests.running import Api, RunningServer, issue, until
 
 SETTINGS = {"REMORA_ALLOWED_NETWORKS": LOOPBACK, "REMORA_WEBHOOK_TIMEOUT": "1s"}
 LINKS = ["link.created.v1"]
+PAGE = Path(__file__).parents[2] / "server" / "docs" / "webhooks.md"
 
 
 def create(api: Api, url: str) -> pb.CreateWebhookEndpointResponse:
@@ -156,3 +159,29 @@ def test_a_sender_of_its_own(servers: Callable[[], RunningServer]) -> None:
             assert last.id == receiver.received[0].id
             sender.terminate()
             assert sender.wait(20) == 0
+
+
+def test_the_receiver_of_the_page(servers: Callable[[], RunningServer], tmp_path: Path) -> None:
+    """What the page tells a reader to run takes what it is sent, and refuses what was signed by another secret."""
+    (program,) = readme.blocks("python", PAGE)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    path = tmp_path / "receiver.py"
+    path.write_text(program.replace("9000", str(port)))
+    api = servers().api()
+    endpoint = create(api, f"http://127.0.0.1:{port}/")
+    command = [sys.executable, str(path)]
+    environment = {**os.environ, "WEBHOOK_SECRET": endpoint.secret}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as receiver:
+        assert receiver.stdout is not None
+        request = pb.TestWebhookEndpointRequest(webhook_endpoint_id=endpoint.webhook_endpoint.id)
+        until(lambda: api.webhooks.TestWebhookEndpoint(request).attempt.succeeded)
+        assert receiver.stdout.readline().split()[1] == "webhook_endpoint.tested.v1"
+        link(api, 1)
+        assert receiver.stdout.readline().split()[1] == "link.created.v1"
+        for _ in range(2):
+            rotating = pb.RotateWebhookSecretRequest(webhook_endpoint_id=endpoint.webhook_endpoint.id)
+            api.webhooks.RotateWebhookSecret(rotating)
+        assert api.webhooks.TestWebhookEndpoint(request).attempt.response_status == 401
+        assert receiver.stdout.readline().startswith("refused:")
+        receiver.terminate()

@@ -40,6 +40,8 @@ class Process:
 
     def wake(self) -> None:
         """Tell it that the log may have grown; quick, from any thread."""
+        if self._line is None:  # Nearly always, and asked at every commit.
+            return
         # A line that is full tells enough already, and one that is broken ends with its process.
         with self._line_lock, contextlib.suppress(OSError):
             if self._line is not None:
