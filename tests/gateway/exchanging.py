@@ -87,7 +87,7 @@ class Replay:
             files={"file": ("file", self._files[request["file"]])} if "file" in request else None,
             timeout=60,
         )
-        if reply.headers.get("content-type", "").startswith("application/json") and "upload_data" in reply.json():
+        if request["method"] == "POST" and reply.is_success and "upload_data" in reply.json():
             self._form = reply.json()["upload_data"]
         return reply
 

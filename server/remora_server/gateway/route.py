@@ -107,6 +107,13 @@ class Visit:
         """Return every value of a parameter of the query."""
         return tuple(value for given, value in self.query if given == name and value)
 
+    def asked_whole(self, name: str, default: int, most: int) -> int:
+        """Return a parameter of the query that is a whole number from 1 on."""
+        text = self.asked(name, str(default))
+        if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= most:
+            raise invalid(name, f"must be a whole number from 1 to {most}")
+        return int(text)
+
     async def json(self) -> dict[str, Any]:
         """Return the body, which must be a JSON object of at most a mebibyte."""
         data = bytearray()

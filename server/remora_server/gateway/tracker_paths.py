@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 from urllib.parse import urlencode
 
@@ -106,22 +106,16 @@ async def parent_of(visit: Visit, issue: Issue) -> Issue | None:
     return None
 
 
-async def every(more: Callable[[str], Awaitable[Page[Item]]]) -> list[Item]:
-    """Return the items of all pages."""
-    page = await more("")
-    found = list(page.items)
-    while page.next_page_token:
-        page = await more(page.next_page_token)
+async def every(visit: Visit, listing: Callable[..., Page[Item]], *asked: object) -> list[Item]:
+    """Return the items of all pages of a listing."""
+    found: list[Item] = []
+    token = ""
+    while True:
+        page = await visit.calls.read(listing, visit.caller, *asked, page_size=LIST_SIZE, page_token=token)
         found += page.items
-    return found
-
-
-def size_of(visit: Visit) -> int:
-    """Return how many entries a page of the changelog shall have."""
-    text = visit.asked("perPage", str(CHANGES_SIZE))
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= LIST_SIZE:
-        raise invalid("perPage", f"must be a whole number from 1 to {LIST_SIZE}")
-    return int(text)
+        token = page.next_page_token
+        if not token:
+            return found
 
 
 def is_newest_first(visit: Visit) -> bool:

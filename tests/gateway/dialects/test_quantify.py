@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 
 from remora.v1 import issue_pb2, issue_service_pb2
 from remora_server.gateway.dialects.quantify import ROUTES
+from tests.gateway.exchanging import EXCHANGES as EXCHANGES_FOLDER
 from tests.gateway.exchanging import Replay, exchanges_of
 from tests.media.making import pages
 from tests.previewing import keep, settled
@@ -43,8 +45,8 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replay]:
     child.assignees.add(id="usr_01SAM", display_name="Sam Patel", avatar_url="https://cdn.example.com/avatars/sam.png")
     sam.issues.UpsertIssue(issue_service_pb2.UpsertIssueRequest(issue=child))
     plain = upload(alex, b"\0\1\2", name="raw.bin", attach_to="PLAT-200").attachment_id
-    replay = Replay(server.ready["http"], {"Authorization": f"Bearer {key}"}, plain=plain)
-    yield replay
+    reader = server.new_key("Reader", scopes="issues:read")
+    yield Replay(server.ready["http"], {"Authorization": f"Bearer {key}"}, plain=plain, reader=reader)
     server.kill()
 
 
@@ -219,30 +221,33 @@ def test_who_may(server: RunningServer, new_issue: str) -> None:
 
 
 def test_the_commands_of_the_document(server: RunningServer, new_issue: str) -> None:
-    """The document's curl lines do what they say, with another host, key and issue."""
+    """The document's curl lines do what they say, verbatim but for host, token and ids."""
     key = server.new_key(f"curl-{uuid4()}")
-    keep(server.api(key), b"text", "a.txt", new_issue)
+    api = server.api(key)
+    file = keep(api, pages(["0 0 30 40"]) + uuid4().bytes, "a.pdf", new_issue)
+    settled(api, file.id)
+    push(api, f"{new_issue}1", parent_issue_id=push(api, new_issue, title="Public API").issue.id)
+    (attached,) = at_door(server, key)(f"/v1/issues/{new_issue}/attachments").json()["results"]
     environment = {"API_BASE_URL": server.ready["http"], "ACCESS_TOKEN": key, "PATH": "/usr/bin:/bin"}
-
-    def run(line: str) -> str:
-        return subprocess.run(  # noqa: S602 - the document's own shell lines
+    ids = {"PLAT-142": new_issue, "att_overview_pdf": attached["id"]}
+    answers = []
+    for line in (EXCHANGES_FOLDER / "quantify" / "commands.sh").read_text(encoding="utf-8").split("\n\n"):
+        for name, id_ in ids.items():
+            line = line.replace(name, id_)  # noqa: PLW2901 - what is run is the line with these ids
+        answer = subprocess.run(  # noqa: S602 - the document's own shell lines
             line, shell=True, check=True, env=environment, capture_output=True, text=True, timeout=60
         ).stdout
-
-    bearer = '-H "Authorization: Bearer $ACCESS_TOKEN"'
-    base = f'"$API_BASE_URL/v1/issues/{new_issue}'
-    assert '"results"' in run(f'curl {base}/activity?page_size=2" \\\n{bearer}')
-    assert '"fileName":"a.txt"' in run(f'curl {base}/attachments" \\\n{bearer}')
-    made = run(
-        f'curl -X POST {base}/links" \\\n{bearer} \\\n-H "Content-Type: application/json" \\\n-d \'{{\n'
-        '"url": "https://example.com/pull-request",\n"title": "Docs PR"\n}\''
-    )
-    assert '"linkId":"lnk_' in made
-    assert '"Docs PR"' in run(f'curl {base}/links" \\\n{bearer}')
-    link = made.partition('"id":"')[2].partition('"')[0]
-    assert run(f'curl -X DELETE {base}/links/{link}" \\\n{bearer}') == ""
-    assert '"results":[]' in run(f'curl {base}/subissues?include_completed=false" \\\n{bearer}')
-    found = run(f'curl {base}/attachments" \\\n{bearer}').partition('"id":"')[2].partition('"')[0]
-    assert "HTTP/1.1 302" in run(f'curl -sI {base}/attachments/{found}/content" \\\n{bearer}')
-    assert "HTTP/1.1 302" in run(f'curl -sI {base}/attachments/{found}/preview" \\\n{bearer}')
-    assert f'"id":"{found}"' in run(f'curl {base}/attachments/{found}" \\\n{bearer}')
+        answers.append(answer)
+        if "-X POST" in line:
+            ids["link_docs_pr"] = json.loads(answer)["id"]
+    activity, listed, one, content, preview, links, link, deleted, subissues = answers
+    assert [told["sortOrder"] for told in json.loads(activity)["results"]] == [1, 2]
+    assert (json.loads(listed)["results"], json.loads(one)) == ([attached], attached)
+    for redirect in (content, preview):
+        assert redirect.startswith("HTTP/1.1 302 ")
+        assert "\nlocation: http" in redirect
+    assert json.loads(links)["results"] == []
+    assert list(json.loads(link)) == ["linkId", "id", "url", "title", "createdUtc"]
+    assert deleted == ""
+    assert [told["issueKey"] for told in json.loads(subissues)["results"]] == [f"{new_issue}1"]
+    assert at_door(server, key)(f"/v1/issues/{new_issue}/links").json()["results"] == []

@@ -16,15 +16,7 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from remora_server.core import errors
 from remora_server.core.errors import RemoraError
 from remora_server.core.links import LinkDraft
-from remora_server.core.model import (
-    Activity,
-    Attachment,
-    Checksums,
-    Link,
-    Page,
-    Subject,
-    Ticket,
-)
+from remora_server.core.model import Activity, Attachment, Checksums, Link, Page, Subject, Ticket
 from remora_server.core.ports import ActivityQuery, AttachmentQuery
 from remora_server.core.tickets import Request
 from remora_server.gateway import plane_objects as objects
@@ -50,7 +42,6 @@ PLACES = dict.fromkeys(("project", "issue", "attachment", "link", "activity"), "
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 # Every other event of an issue is none of Plane's.
 EVENTS = tuple(objects.EVENTS)
-
 
 NO_KEY = {"detail": "Authentication credentials were not provided."}
 BAD_KEY = {"detail": "Given API token is not valid"}

@@ -9,20 +9,10 @@ from typing import Any
 from starlette.datastructures import Headers
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
-from remora_server.core import errors
+from remora_server.core import errors, ids
 from remora_server.core.errors import RemoraError, invalid
 from remora_server.core.links import LinkDraft
-from remora_server.core.model import (
-    Activity,
-    Assignee,
-    Attachment,
-    Form,
-    Issue,
-    Link,
-    Micros,
-    Page,
-    Subject,
-)
+from remora_server.core.model import Activity, Assignee, Attachment, Form, Issue, Link, Micros, Page, Subject
 from remora_server.core.ports import ActivityQuery, AttachmentQuery, IssueQuery
 from remora_server.gateway.errors import STATUSES, HttpError
 from remora_server.gateway.route import Dialect, Route, Visit
@@ -32,6 +22,7 @@ ISSUE = "/v1/issues/<issue>"
 MAX_PAGE_SIZE = 100
 SECOND: Micros = 1_000_000
 UTC = dt.UTC
+BAD_CURSOR = errors.PageTokenInvalidError("cursor").message
 # What there is to see, as numbers. The document has only that of a PDF.
 PREVIEW_KINDS = {"": 0, "IMAGE": 1, "PDF": 2, "TEXT": 3, "VIDEO": 4, "AUDIO": 5}
 PRINCIPAL_KINDS = {"USER": 0, "APP": 1, "SYSTEM": 2}
@@ -96,7 +87,8 @@ def widened(scopes: frozenset[str]) -> frozenset[str]:
 def refusal(problem: RemoraError | HttpError) -> Response:
     """Write a refusal; the document has no body for any, only the word `not_found`."""
     status = problem.status if isinstance(problem, HttpError) else ERRORS[type(problem)]
-    return _told(status, CODES.get(status, "error"), problem.message)
+    message = BAD_CURSOR if isinstance(problem, errors.PageTokenInvalidError) else problem.message
+    return _told(status, CODES.get(status, "error"), message)
 
 
 def failure(number: str) -> Response:
@@ -191,7 +183,7 @@ async def create_link(visit: Visit) -> Response:
 
 async def delete_link(visit: Visit) -> Response:
     """Remove a link."""
-    link = await visit.calls.read(visit.core.links.get, visit.caller, visit.path["link"])
+    link = await visit.calls.read(visit.core.links.get, visit.caller, _id(visit, ids.LINK, "link"))
     await _require_issue(visit, link.subject, "link", visit.path["link"])
     await visit.calls.change(visit.core.links.delete, visit.caller, link.id)
     return Response(status_code=204)
@@ -258,9 +250,17 @@ def _issue(visit: Visit) -> Subject:
     return Subject("issue", key=visit.path["issue"])
 
 
+def _id(visit: Visit, prefix: str, noun: str) -> str:
+    """Return the id of the path; what is no id is not there."""
+    try:
+        return ids.parse(prefix, visit.path[noun], noun)
+    except errors.ValidationFailedError as problem:
+        raise errors.NotFoundError(noun, f"{noun}s/{visit.path[noun]}") from problem
+
+
 async def _find_attachment(visit: Visit) -> Attachment:
     """Return the live file attachment of the path, if it is on the issue of the path."""
-    attachment_id = visit.path["attachment"]
+    attachment_id = _id(visit, ids.ATTACHMENT, "attachment")
     found = await visit.calls.read(visit.core.attachments.get, visit.caller, attachment_id)
     if found.delete_time is not None or found.file is None:
         raise errors.NotFoundError("attachment", f"attachments/{attachment_id}")
@@ -284,10 +284,7 @@ async def _redirect(visit: Visit, form: Form) -> Response:
 
 def _page_of(visit: Visit) -> tuple[int, str]:
     """Return how many items are asked for, and after which."""
-    text = visit.asked("page_size", str(MAX_PAGE_SIZE))
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= MAX_PAGE_SIZE:
-        raise invalid("page_size", f"must be a whole number from 1 to {MAX_PAGE_SIZE}")
-    return int(text), visit.asked("cursor")
+    return visit.asked_whole("page_size", MAX_PAGE_SIZE, MAX_PAGE_SIZE), visit.asked("cursor")
 
 
 def _listed(visit: Visit, page: Page[Any], results: list[dict[str, Any]]) -> Response:

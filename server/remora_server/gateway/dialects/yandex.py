@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse, Response
 from remora_server.core import errors, etags, ids
 from remora_server.core.errors import RemoraError, invalid
 from remora_server.core.links import LinkDraft
-from remora_server.core.model import Attachment, File, Form, Issue, Link, Page, PreviewState, Subject
+from remora_server.core.model import File, Form, PreviewState, Subject
 from remora_server.core.ports import ActivityQuery, AttachmentQuery, IssueQuery
 from remora_server.core.values import replace
 from remora_server.gateway.attaching import take_file
@@ -22,6 +22,7 @@ from remora_server.gateway.downloads import lend
 from remora_server.gateway.errors import STATUSES, HttpError
 from remora_server.gateway.route import Dialect, Route, Visit
 from remora_server.gateway.tracker_paths import (
+    CHANGES_SIZE,
     IS_PARENT,
     IS_SUBTASK,
     LIST_SIZE,
@@ -37,7 +38,6 @@ from remora_server.gateway.tracker_paths import (
     parent_of,
     query_behind,
     relation,
-    size_of,
     temporary_ids,
     types_of,
 )
@@ -104,19 +104,9 @@ async def list_attachments(visit: Visit) -> Response:
     """List the files on an issue, oldest first."""
     issue = await issue_of(visit)
     query = AttachmentQuery(visit.caller.workspace_id, kinds=("FILE",))
-
-    async def more(token: str) -> Page[Attachment]:
-        return await visit.calls.read(
-            visit.core.attachments.list,
-            visit.caller,
-            query,
-            Subject("issue", id=issue.id),
-            page_size=LIST_SIZE,
-            page_token=token,
-        )
-
+    found = await every(visit, visit.core.attachments.list, query, Subject("issue", id=issue.id))
     shapes = _shapes(visit)
-    return JSONResponse([shapes.attachment(one, issue.key) for one in reversed(await every(more))])
+    return JSONResponse([shapes.attachment(one, issue.key) for one in reversed(found)])
 
 
 async def get_attachment(visit: Visit) -> Response:
@@ -196,7 +186,7 @@ async def list_fields(visit: Visit) -> Response:
 
 async def list_changes(visit: Visit) -> Response:
     """List what happened to an issue, oldest first unless `sort` is `desc`, behind the entry that `id` names if any."""
-    issue, size = await issue_of(visit), size_of(visit)
+    issue, size = await issue_of(visit), visit.asked_whole("perPage", CHANGES_SIZE, LIST_SIZE)
     types, newest_first = types_of(visit), is_newest_first(visit)
     if not types:
         return JSONResponse([])
@@ -236,15 +226,10 @@ async def list_links(visit: Visit) -> Response:
     issue = await issue_of(visit)
     parent = await parent_of(visit, issue)
     query = IssueQuery(visit.caller.workspace_id, parent_issue_id=issue.id, include_completed=True)
-
-    async def more(token: str) -> Page[Issue]:
-        return await visit.calls.read(
-            visit.core.issues.list, visit.caller, query, page_size=LIST_SIZE, page_token=token
-        )
-
+    children = await every(visit, visit.core.issues.list, query)
     shapes = _shapes(visit)
     found = [] if parent is None else [shapes.link(issue, issue, parent, "inward")]
-    return JSONResponse(found + [shapes.link(issue, one, one, "outward") for one in await every(more)])
+    return JSONResponse(found + [shapes.link(issue, one, one, "outward") for one in children])
 
 
 async def create_link(visit: Visit) -> Response:
@@ -278,19 +263,10 @@ async def delete_link(visit: Visit) -> Response:
 async def list_remotelinks(visit: Visit) -> Response:
     """List the links of an issue."""
     issue = await issue_of(visit)
-
-    async def more(token: str) -> Page[Link]:
-        return await visit.calls.read(
-            visit.core.links.list,
-            visit.caller,
-            visit.caller.workspace_id,
-            Subject("issue", id=issue.id),
-            page_size=LIST_SIZE,
-            page_token=token,
-        )
-
+    subject = Subject("issue", id=issue.id)
+    found = await every(visit, visit.core.links.list, visit.caller.workspace_id, subject)
     shapes = _shapes(visit)
-    return JSONResponse([shapes.remotelink(one, issue.key) for one in reversed(await every(more))])
+    return JSONResponse([shapes.remotelink(one, issue.key) for one in reversed(found)])
 
 
 async def create_remotelink(visit: Visit) -> Response:
