@@ -49,7 +49,7 @@ def _asked(node: ast.AST, function: FunctionType) -> Iterator[str]:
     if not isinstance(node, ast.Call):
         return
     names = [one.value for one in node.args if isinstance(one, ast.Constant) and isinstance(one.value, str)]
-    if isinstance(node.func, ast.Attribute) and node.func.attr in {"asked", "asked_all"}:
+    if isinstance(node.func, ast.Attribute) and node.func.attr in {"asked", "asked_all", "asked_whole"}:
         yield from names[:1]
     elif isinstance(node.func, ast.Name) and names and _is(node.args[0], QUERY):
         called = function.__globals__.get(node.func.id)

@@ -46,4 +46,4 @@ def test_readers_are_found() -> None:
     assert found["GET /v1/issues/<issue>/links"] == ({"cursor", "page_size"}, set())
     assert {"from_utc", "event_type"} <= found["GET /v1/issues/<issue>/activity"][0]
     assert found["POST /v1/issues/<issue>/links"][1] == {"url", "title"}
-    assert {"per_page", "cursor", "order_by"} in [asked for asked, _ in found.values()]
+    assert {"per_page", "cursor", "order_by", "fields", "expand"} in [asked for asked, _ in found.values()]

@@ -73,5 +73,5 @@ def _project(place: Place) -> dict[str, Any]:
     return {"id": uuid(place.project.id), "identifier": key, "name": key}
 
 
-def _names(visit: Visit, parameter: str) -> list[str]:
-    return [name for name in visit.asked(parameter).split(",") if name]
+def _names(visit: Visit, name: str) -> list[str]:
+    return [part for part in visit.asked(name).split(",") if part]

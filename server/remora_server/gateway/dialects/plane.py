@@ -20,11 +20,11 @@ from remora_server.core.model import Activity, Attachment, Checksums, Link, Page
 from remora_server.core.ports import ActivityQuery, AttachmentQuery
 from remora_server.core.tickets import Request
 from remora_server.gateway import plane_objects as objects
-from remora_server.gateway import plane_views as views
 from remora_server.gateway.errors import STATUSES, HttpError, RouteNotFoundError
 from remora_server.gateway.plane_bodies import PlaneError, Uploads, announced, link_url, maybe_text
 from remora_server.gateway.plane_objects import Place
 from remora_server.gateway.plane_pages import MAX_PAGE_SIZE, enveloped
+from remora_server.gateway.plane_views import assignee, state, user, view
 from remora_server.gateway.rates import Rate, RateExceededError
 from remora_server.gateway.route import Dialect, Route, Visit
 
@@ -37,7 +37,8 @@ FORM = "HTTP_POST_FORM"
 UPLOAD = {
     "name*": "string", "type*": "string", "size*": "integer", "external_id": "string", "external_source": "string",
 }  # fmt: skip
-PAGE = {"per_page": "integer", "cursor": "string", "order_by": "created_at|-created_at"}
+VIEW = {"fields": "string", "expand": "string"}
+PAGE = {"per_page": "integer", "cursor": "string", "order_by": "created_at|-created_at", **VIEW}
 PLACES = dict.fromkeys(("project", "issue", "attachment", "link", "activity"), "uuid")
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 # Every other event of an issue is none of Plane's.
@@ -292,19 +293,19 @@ def routes(uploads: Uploads) -> tuple[Route, ...]:
             "POST", links, "LinkService.CreateLink", create_link, SOURCE,
             body={"url*": "string", "title": "string"}, statuses=(201,),
         ),
-        Route("GET", f"{links}<link>/", "LinkService.GetLink", get_link, SOURCE),
+        Route("GET", f"{links}<link>/", "LinkService.GetLink", get_link, SOURCE, VIEW),
         Route(
             "PATCH", f"{links}<link>/", "LinkService.UpdateLink", update_link, SOURCE,
             body={"url": "string", "title": "string"},
         ),
         Route("DELETE", f"{links}<link>/", "LinkService.DeleteLink", delete_link, SOURCE, statuses=(204,)),
         Route("GET", log, "ActivityService.ListActivities", list_activities, SOURCE, PAGE),
-        Route("GET", f"{log}<activity>/", "ActivityService.GetActivity", get_activity, SOURCE),
-        Route("GET", NEW, "IssueService.GetIssue", get_work_item, SOURCE),
+        Route("GET", f"{log}<activity>/", "ActivityService.GetActivity", get_activity, SOURCE, VIEW),
+        Route("GET", NEW, "IssueService.GetIssue", get_work_item, SOURCE, VIEW),
     )  # fmt: skip
     old = (replace(one, path=OLD + one.path.removeprefix(NEW).replace("attachments/", OLD_FILES)) for one in new)
     by_key = (
-        Route("GET", f"{WORKSPACE}/{name}/<key>/", "IssueService.GetIssue", get_work_item_by_key, SOURCE)
+        Route("GET", f"{WORKSPACE}/{name}/<key>/", "IssueService.GetIssue", get_work_item_by_key, SOURCE, VIEW)
         for name in ("work-items", "issues")
     )
     return (*new, *old, *by_key)
@@ -382,18 +383,18 @@ def _link(visit: Visit, place: Place) -> Link:
 
 
 def _link_shown(visit: Visit, place: Place, one: Link) -> dict[str, Any]:
-    return views.view(visit, place, objects.link(place, one), created_by=lambda: views.user(one.creator))
+    return view(visit, place, objects.link(place, one), created_by=lambda: user(one.creator))
 
 
 def _activity_shown(visit: Visit, place: Place, one: Activity) -> dict[str, Any]:
-    return views.view(visit, place, objects.activity(place, one), actor=lambda: views.user(one.actor))
+    return view(visit, place, objects.activity(place, one), actor=lambda: user(one.actor))
 
 
 def _work_item_shown(visit: Visit, place: Place) -> dict[str, Any]:
-    return views.view(
+    return view(
         visit,
         place,
         objects.work_item(place),
-        state=lambda: views.state(place.issue.status),
-        assignees=lambda: [views.assignee(one) for one in place.issue.assignees],
+        state=lambda: state(place.issue.status),
+        assignees=lambda: [assignee(one) for one in place.issue.assignees],
     )
