@@ -155,6 +155,10 @@ class Fuzzer:
             tally.requests += 1
             tally.statuses[reply.status_code] += 1
             judge(reply)
+            if reply.status_code < 400 and str(reply.status_code) not in operation.definition.raw["responses"]:
+                raise LeakError(
+                    f"{reply.request.url} is answered {reply.status_code}, of which its document tells nothing"
+                )
 
         asked()
 
