@@ -26,6 +26,7 @@ from remora_server.config import Config, ConfigError
 from remora_server.core.activity import ActivityLog
 from remora_server.core.admission import Admission
 from remora_server.core.arrivals import Arrivals
+from remora_server.core.assets import Assets
 from remora_server.core.attachments import Attachments
 from remora_server.core.check import Check
 from remora_server.core.dedup import DedupMode
@@ -56,7 +57,7 @@ from remora_server.core.renditions import Renditions
 from remora_server.core.repeats import Repeats
 from remora_server.core.sealing import Seal
 from remora_server.core.subjects import Subjects
-from remora_server.core.sweep import Sweep
+from remora_server.core.sweep import Redeem, Sweep
 from remora_server.core.temporary import Temporary
 from remora_server.core.tenants import Tenants
 from remora_server.core.threads import Threads
@@ -256,13 +257,13 @@ def _blobs(config: Config, rows: RowStores, *, needing_blobs: bool) -> tuple[Lan
     return blobs, GcsTransfers(bucket, blobs, signer, rows.clock, max_file_bytes=config.max_file_bytes, origin=origin)
 
 
-def sweep_of(stores: Stores) -> Sweep:
-    """Return what `gc` runs."""
+def sweep_of(stores: Stores, redeem: Redeem | None = None) -> Sweep:
+    """Return what `gc` runs, and a server, which can make files too."""
 
     def refused(name: str, problem: Exception) -> None:
         log.warning("%s could not be removed (%r)", name, problem)
 
-    return Sweep(stores.metadata, stores.blobs, stores.writer, stores.clock, leases_of(stores), refused)
+    return Sweep(stores.metadata, stores.blobs, stores.writer, stores.clock, leases_of(stores), refused, redeem)
 
 
 def check_of(stores: Stores) -> Check:
@@ -515,9 +516,10 @@ async def _serve(  # noqa: PLR0915 - one step after the other, as a server begin
         "webhooks": lambda: calls.read(rules.webhook_deliveries.waiting),
     }
     health = Health(checks, facts)
+    assets = Assets(stores.metadata, rules.tickets, rules.arrivals, rules.files, rules.downloads)
     reception = Reception(rules.tickets, rules.uploads, stores.blobs, stores.writer)
     gateway = Gateway(
-        GatewayRules(rules.renditions, rules.downloads, reception, urls),
+        GatewayRules(rules.renditions, rules.downloads, reception, assets, urls),
         calls,
         health,
         bound,
@@ -529,10 +531,12 @@ async def _serve(  # noqa: PLR0915 - one step after the other, as a server begin
             proxies,
         ),
         grants=authenticator,
+        keys=authenticator,
         doors=partial(
             _doors,
             config,
             rules,
+            assets,
             Projects(stores.metadata),
             Digests(stores.metadata, rules.files, rules.changes),
             calls,
@@ -549,7 +553,7 @@ async def _serve(  # noqa: PLR0915 - one step after the other, as a server begin
     ]
     if certificates:
         watching.append(asyncio.create_task(_refresh(certificates)))
-    upkeep = _upkeep(config, stores)
+    upkeep = _upkeep(config, stores, assets)
     upkeep.start()
     sending.start()
     decoding.start(_jobs(stores, rules, decoding))
@@ -634,6 +638,7 @@ async def _tell_health(rpc: RpcServer, health: Health) -> None:
 def _doors(
     config: Config,
     rules: Rules,
+    assets: Assets,
     projects: Projects,
     digests: Digests,
     calls: Calls,
@@ -663,6 +668,7 @@ def _doors(
         rules.clock,
         Messages(rules.issues, rules.attachments),
         digests,
+        assets,
     )
     pace = UploadPace(config.idle_timeout_seconds, config.min_rate)
     dialects = (
@@ -679,9 +685,9 @@ def _doors(
     return [Door(dialect, core, calls, authenticator, scopes_by_rpc(), pace) for dialect in dialects]
 
 
-def _upkeep(config: Config, stores: Stores) -> Upkeep:
+def _upkeep(config: Config, stores: Stores, assets: Assets) -> Upkeep:
     return Upkeep(
-        sweep_of(stores),
+        sweep_of(stores, assets.redeem),
         leases_of(stores),
         grace=int(config.gc_grace_seconds * SECOND),
         interval_seconds=config.gc_interval_seconds,

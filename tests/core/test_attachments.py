@@ -22,7 +22,7 @@ from remora_server.core.errors import (
     UrlNotAllowedError,
     ValidationFailedError,
 )
-from remora_server.core.model import Attachment, Caller, ExternalRef, Outcome, Subject
+from remora_server.core.model import Attachment, Caller, ExternalRef, Outcome, ShownCreator, Subject
 from remora_server.core.pages import Span
 from remora_server.core.ports import AttachmentQuery
 from tests.core.world import DAY, World, issue
@@ -296,6 +296,17 @@ def titled(world: World, wanted: AttachmentQuery, span: Span) -> tuple[list[str]
     """List the URLs of a window, and whether there is more on either side."""
     window = world.attachments.window(world.jo, wanted, span)
     return [one.url[-1] for one in window.items], window.has_previous, window.has_next
+
+
+def test_who_is_shown_to_have_made_it(world: World) -> None:
+    """Another name may be shown for the maker, once for all; it is held to what a name and a picture may be."""
+    shown = ShownCreator("Release bot", "https://e.org/bot.png")
+    made = upsert(world, draft(shown_creator=shown)).attachment
+    assert (made.shown_creator, made.creator) == (shown, world.jo.actor)
+    assert upsert(world, draft(title="t", shown_creator=ShownCreator("Other"))).attachment.shown_creator == shown
+    for bad in (ShownCreator("x" * 1025), ShownCreator("x", "javascript:alert(1)")):
+        with pytest.raises(ValidationFailedError, match="shown_creator"):
+            upsert(world, draft(shown_creator=bad))
 
 
 def test_windows(world: World) -> None:

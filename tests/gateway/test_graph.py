@@ -8,8 +8,9 @@ import httpx
 import pytest
 from graphql import build_client_schema, build_schema, get_introspection_query, lexicographic_sort_schema, print_schema
 
-from remora_server.gateway.dialects.linear import FIELDS, begin, wording
+from remora_server.gateway.dialects.linear import FIELDS, wording
 from remora_server.gateway.graph import Field, Graph
+from remora_server.gateway.linear_loading import begin
 from tests.running import RunningServer
 
 DOORS = {"/graphql": 400, "/public/graphql": 200}  # and how each answers to documents that it does not run

@@ -1,9 +1,10 @@
-"""The real client of Linear, as it comes from npm, against a server of ours: everything that it does for attachments."""
+"""The real client of Linear, as it comes from npm, against a server of ours: all that it does for attachments."""
 
 from __future__ import annotations
 
 import fcntl
 import json
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ def walk() -> Path:
     with (HERE / "package-lock.json").open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # Several processes run tests, and all look here.
         if not stamp.exists() or stamp.read_bytes() != wanted:
-            command = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
+            command = [str(shutil.which("npm")), "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
             done = subprocess.run(
                 command, cwd=HERE, check=False, capture_output=True, text=True, timeout=INSTALL_SECONDS
             )
@@ -42,7 +43,7 @@ def walk() -> Path:
 
 
 def test_everything_that_the_client_does(server: RunningServer, walk: Path) -> None:
-    """Create, upsert, update and read by URL, list, page, filter, upload and delete, each as Linear's own server does."""
+    """Create, upsert, update and read by URL, list, page, filter, upload and delete: each goes as with Linear's own."""
     workspace = f"sdk-{uuid4().hex[:8]}"
     key = server.new_key("alex", workspace=workspace)
     api = server.api(key)
@@ -50,7 +51,7 @@ def test_everything_that_the_client_does(server: RunningServer, walk: Path) -> N
     push(api, "ENG-124", workspace, title="A part of it", parent_issue_id=issue.id)
     issue_id = str(ids.to_uuid(issue.id))
     done = subprocess.run(
-        ["node", str(walk), server.ready["http"], key, issue_id],
+        [str(shutil.which("node")), str(walk), server.ready["http"], key, issue_id],
         check=False,
         capture_output=True,
         text=True,
@@ -98,6 +99,20 @@ def test_everything_that_the_client_does(server: RunningServer, walk: Path) -> N
     assert told["of a URL"] == {"ids": [attachment_id]}
     assert told["sub-issues"] == {"keys": ["ENG-124"]}
     assert told["viewer"] == {"name": "alex"}
+
+    assert told["upload"] == {
+        "size": 22,
+        "contentType": "text/plain",
+        "filename": "notes.txt",
+        "metaData": {"from": "sdk"},
+        "early": 404,
+        "put": True,
+        "text": "the bytes of an upload",
+        "type": "text/plain",
+        "nobody": 401,
+    }
+    assert told["attach an upload"] == {"url": True, "title": "Notes"}
+    assert told["a signed URL"] == {"differs": True, "text": "the bytes of an upload"}
 
     refusals = {step: (found["error"], found["type"]) for step, found in told.items() if "error" in found}
     assert refusals == {

@@ -15,6 +15,7 @@ from remora_server.core.activity import ActivityLog
 from remora_server.core.files import Files
 from remora_server.core.model import (
     NO_REF,
+    NOBODY_SHOWN,
     Attachment,
     Caller,
     ExternalRef,
@@ -23,6 +24,7 @@ from remora_server.core.model import (
     Micros,
     Outcome,
     Page,
+    ShownCreator,
     Subject,
 )
 from remora_server.core.pages import REVERSED, Pages, Span, Window
@@ -71,6 +73,7 @@ class Draft:
     external_ref: ExternalRef = NO_REF
     sequence_number: int | None = None
     id: str = ""
+    shown_creator: ShownCreator = NOBODY_SHOWN
 
 
 @dataclass(frozen=True, slots=True)
@@ -417,6 +420,7 @@ class Attachments:
             delete_time=None,
             purge_time=None,
             version=1,
+            shown_creator=draft.shown_creator,
         )
 
     def _wanted_id(self, given: str) -> str:
@@ -488,6 +492,9 @@ class Attachments:
         for name in ("title", "subtitle", "group_key"):
             check.text(name, getattr(draft, name))
         check.web_address("icon_url", draft.icon_url)
+        if draft.shown_creator is not NOBODY_SHOWN:
+            check.text("shown_creator.name", draft.shown_creator.name, "title")
+            check.web_address("shown_creator.icon_url", draft.shown_creator.icon_url)
         check.metadata(draft.metadata)
         check.external_ref(draft.external_ref)
         check.done()

@@ -112,7 +112,7 @@ class Check:
 
     def web_address(self, field: str, url: str) -> None:
         """Accept nothing, or what a page may show a picture from; a `javascript:` there would run."""
-        self.text(field, url)
+        self.text(field, url, "icon_url")
         self.that(not url or WEB.match(url), field, "must begin with http:// or https://")
 
     def checksums(self, checksums: Checksums, field: str) -> None:

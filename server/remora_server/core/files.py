@@ -80,7 +80,7 @@ class Files:
         self._quota = quota
         self._damaged = damaged
 
-    def add(self, caller: Caller, spec: FileSpec, blob: Blob, inspection: Inspection) -> File:
+    def add(self, caller: Caller, spec: FileSpec, blob: Blob, inspection: Inspection, file_id: str = "") -> File:
         """Make a file of the caller's on a stored blob, of which `inspection` is known by now."""
         self._quota.charge(caller.workspace_id, blob.size_bytes)
         now = self._clock.now()
@@ -90,7 +90,7 @@ class Files:
         if language and not media.code_language:
             media = replace(media, code_language=language)
         file = File(
-            id=ids.new_id(ids.FILE),
+            id=file_id or ids.new_id(ids.FILE),
             workspace_id=caller.workspace_id,
             blob_id=blob.id,
             name=spec.name,

@@ -109,11 +109,13 @@ class Intake:
         attach_to: Subject | None = None,
         attachment_id: str = "",
         as_new_file: bool = False,
+        file_id: str = "",
     ) -> Taken:
         """Record bytes that are durable at `location`, or come as `inline` to be kept with the row.
 
         `as_new_file` makes a file also where the caller has the same one: for systems in which each upload is a thing
         of its own, and the only one on its subject with its external reference. The bytes are still kept once.
+        `file_id` is the id of a new one.
         """
         if location and self._store.is_condemned(location):
             # A sweep without grace met them before their row, and is removing them. The caller stores them once more.
@@ -137,7 +139,7 @@ class Intake:
             if existing is not None:
                 return self.reuse(caller, existing, spec, attach_to, attachment_id)
         inspection = self._inspections.of(blob, content.detected, content.media, is_new=is_new)
-        file = self._files.add(caller, _typed(spec, content.detected), blob, inspection)
+        file = self._files.add(caller, _typed(spec, content.detected), blob, inspection, file_id)
         if as_new_file and attach_to is not None:
             self._attachments.require_new_ref(caller, attach_to, spec.external_ref)
         attached = self._attach(caller, file, attach_to, attachment_id, spec.external_ref)

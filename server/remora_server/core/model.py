@@ -74,6 +74,17 @@ NO_REF = ExternalRef()
 
 
 @dataclass(frozen=True, slots=True)
+class ShownCreator:
+    """Whom a program names as the maker of what it makes; nothing follows from it."""
+
+    name: str = ""
+    icon_url: str = ""
+
+
+NOBODY_SHOWN = ShownCreator()
+
+
+@dataclass(frozen=True, slots=True)
 class Checksums:
     """Digests of some bytes; empty or None where unknown."""
 
@@ -287,6 +298,7 @@ class Ticket:
     expire_time: Micros
     staged_removed: bool = False
     reserved_bytes: int = 0  # what it holds of its workspace's quota
+    is_asset: bool = False  # its file has its number, and needs no last step
     verify_until: Micros = 0  # until then whoever reads the bytes back is taken to be alive
 
     @property
@@ -352,6 +364,7 @@ class Attachment:
     purge_time: Micros | None
     version: int
     file: File | None = None
+    shown_creator: ShownCreator = NOBODY_SHOWN
 
 
 @dataclass(frozen=True, slots=True)

@@ -132,6 +132,7 @@ class AttachmentQuery:
     kinds: Sequence[str] = ()
     content_types: Sequence[str] = ()
     created_by: str = ""
+    file_id: str = ""
     external_ref: ExternalRef = NO_REF
     show_archived: bool = False
     show_deleted: bool = False
@@ -567,6 +568,10 @@ class MetadataStore(Protocol):
 
     def tickets_to_expire(self, now: Micros, limit: int, workspace_id: str = "") -> Sequence[Ticket]:
         """Return open tickets whose time is up, of one workspace or of all."""
+        ...
+
+    def assets_to_redeem(self, now: Micros, limit: int) -> Sequence[Ticket]:
+        """Return open tickets of assets whose time is up; tickets_to_expire leaves them out."""
         ...
 
     def tickets_to_clear(self, limit: int) -> Sequence[Ticket]:

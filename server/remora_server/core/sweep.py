@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from remora_server.core import litter, ownership
+from remora_server.core.errors import RemoraError, StorageUnavailableError
 from remora_server.core.leases import Leases
 from remora_server.core.litter import BATCH, Beat
 from remora_server.core.model import Blob, Micros, Ticket, TicketState
@@ -44,6 +45,7 @@ class Swept:
 
 
 Refused = Callable[[str, Exception], None]
+Redeem = Callable[[str, str], object]  # of the asset of a workspace's ticket
 
 
 def _nobody(_name: str, _problem: Exception) -> None:
@@ -92,7 +94,10 @@ class Sweep:
         clock: Clock,
         leases: Leases,
         refused: Refused = _nobody,
+        redeem: Redeem | None = None,
     ) -> None:
+        """Sweep; without `redeem`, assets whose bytes are all there wait for a sweep that can make files of them."""
+        self._redeem = redeem
         self._store = store
         self._blobs = blobs
         self._changes = changes
@@ -132,6 +137,7 @@ class Sweep:
         while count := self._purge_tickets(before):
             done.purged_tickets += count
             beat()
+        self._redeem_assets(beat)
         while count := self._changes.run(lambda: end_due_tickets(self._store, self._clock.now())):
             done.expired_tickets += count
             beat()
@@ -157,6 +163,34 @@ class Sweep:
         done.forgotten_repeats = self._changes.run(lambda: self._store.delete_repeats(now - LIFETIME))
         self._changes.run(lambda: self._store.forget_condemned(now - CONDEMNED_FOR))
         self._changes.run(lambda: self._store.delete_webhook_deliveries(now - DELIVERIES_KEPT))
+
+    def _redeem_assets(self, beat: Beat) -> None:
+        """Make files of assets that nobody has read in time; those whose bytes never came expire as other tickets."""
+        waiting = 0
+        while tickets := self._store.assets_to_redeem(self._clock.now(), BATCH + waiting)[waiting:]:
+            for ticket in tickets:
+                beat()
+                if self._blobs.arrived(ticket.id) is None:
+                    self._forgo(ticket)
+                elif self._redeem is None or not self._redeemed(self._redeem, ticket):
+                    waiting += 1
+
+    def _redeemed(self, redeem: Redeem, ticket: Ticket) -> bool:
+        """Redeem an asset; tell whether it is out of the way, one way or the other."""
+        try:
+            redeem(ticket.workspace_id, ticket.id)
+        except StorageUnavailableError:
+            return False
+        except RemoraError:
+            self._forgo(ticket)  # Its bytes are no good, or there is no room for them.
+        return True
+
+    def _forgo(self, ticket: Ticket) -> None:
+        """Have an asset expire as any other ticket."""
+        given_up = replace(ticket, is_asset=False)
+        self._changes.run(
+            lambda: self._store.update_ticket(given_up, if_state=(ticket.state,), if_epoch=ticket.writer_epoch)
+        )
 
     def _pretend(self, before: Micros, done: Swept, beat: Beat) -> None:
         """Count what a sweep would remove; it only reads, so nobody waits for it."""

@@ -44,6 +44,7 @@ class Request:
     attach_to: Subject | None = None
     skip_existing_check: bool = False
     takes_existing: bool = False  # whether a file of the caller's own with this content will do as it is
+    is_asset: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +124,7 @@ class Tickets:
             creator=caller.actor,
             create_time=now,
             expire_time=now + min(self._lifetimes[request.transport], MAX_AGE),
+            is_asset=request.is_asset,
         )
         self._store.add_ticket(ticket)
         ticket = self._claim_room(ticket)
@@ -290,7 +292,8 @@ class Tickets:
             location=location,
             attach_to=ticket.attach_to,
             attachment_id=self._attachment_id(ticket),
-            as_new_file=as_new_file,
+            as_new_file=as_new_file or ticket.is_asset,
+            file_id=ids.respelled(ids.FILE, ticket.id) if ticket.is_asset else "",
         )
         crc32c = content.checksums.crc32c or 0
         self._completed(replace(current, committed_size=content.size_bytes, committed_crc32c=crc32c), taken)
@@ -360,8 +363,11 @@ class Tickets:
         return self._claim_room(opened)
 
     def _as_of_now(self, ticket: Ticket) -> Ticket:
-        """Show a ticket whose time is up as EXPIRED, also before a sweep has noted it."""
-        if ticket.state in OPEN_STATES and ticket.expire_time <= self._clock.now():
+        """Show a ticket whose time is up as EXPIRED, also before a sweep has noted it.
+
+        Of an asset the bytes may be there, which only the sweep looks at.
+        """
+        if ticket.state in OPEN_STATES and ticket.expire_time <= self._clock.now() and not ticket.is_asset:
             return replace(ticket, state=TicketState.EXPIRED)
         return ticket
 

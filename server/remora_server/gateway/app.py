@@ -19,10 +19,12 @@ from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Scope
 
 from remora_server.core.admission import Admission
+from remora_server.core.assets import Assets
 from remora_server.core.downloads import Downloads
 from remora_server.core.forwarding import Proxies
 from remora_server.core.reception import Reception
 from remora_server.core.renditions import Renditions
+from remora_server.gateway import assets
 from remora_server.gateway.bodies import Body, Interrupts, Pace
 from remora_server.gateway.calls import Calls
 from remora_server.gateway.doors import Door, Elsewhere
@@ -32,8 +34,9 @@ from remora_server.gateway.health import Health
 from remora_server.gateway.oauth import Grants, token
 from remora_server.gateway.openapi import document
 from remora_server.gateway.protocol import bounded
+from remora_server.gateway.route import Keys
 from remora_server.gateway.sessions import session
-from remora_server.gateway.signed_urls import DOWNLOADS, FORM, SESSION, UPLOADS, SignedUrls
+from remora_server.gateway.signed_urls import ASSETS, DOWNLOADS, FORM, SESSION, UPLOADS, SignedUrls
 from remora_server.gateway.uploads import Receipt, post, put
 
 MAX_STREAMS = 512
@@ -59,6 +62,7 @@ class Rules:
     renditions: Renditions
     downloads: Downloads
     reception: Reception
+    assets: Assets
     urls: SignedUrls
 
 
@@ -90,6 +94,7 @@ class Gateway:
         *,
         doors: Callable[[Shelf, Admission], Sequence[Door]] = _no_doors,
         grants: Grants | None = None,
+        keys: Keys | None = None,
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self._health = health
@@ -99,7 +104,7 @@ class Gateway:
         self._interrupts = Interrupts()
         self._kinds = [Admission(MAX_STREAMS, MAX_STREAMS_PER_PRINCIPAL) for _ in range(2)]
         uploading, downloading = self._kinds
-        receipt = Receipt(calls, rules.urls, rules.reception, uploading, self._interrupts)
+        receipt = Receipt(calls, rules.urls, rules.reception, rules.assets, uploading, self._interrupts)
         shelf = Shelf(calls, rules.urls, rules.renditions, rules.downloads, downloading, bounds.pace.idle_seconds)
 
         def endpoint(serve: Callable[[Scope, Body], Awaitable[Response]]) -> Endpoint:
@@ -107,6 +112,9 @@ class Gateway:
 
         all_doors = doors(shelf, uploading)
         told = document([door.dialect for door in all_doors], all_doors[0].scopes if all_doors else {}, url_path)
+
+        scope = all_doors[0].scopes[assets.RPC] if all_doors else ""
+        lending = [] if keys is None else [assets.Lending(calls, rules.assets, shelf, keys, scope)]
 
         async def openapi(_request: Request) -> JSONResponse:
             return JSONResponse(told)
@@ -119,6 +127,7 @@ class Gateway:
                 Route(f"{UPLOADS}/{{ticket}}/{FORM}", endpoint(partial(post, receipt))),
                 Route(f"{UPLOADS}/{{ticket}}/{SESSION}", endpoint(partial(session, receipt))),
                 Route(f"{DOWNLOADS}/{{file}}", endpoint(partial(get, shelf))),
+                *(Route(f"{ASSETS}/{{asset}}", endpoint(partial(assets.get, one))) for one in lending),
                 *([] if grants is None else [Route("/oauth/token", endpoint(partial(token, grants)))]),
             ],
             redirect_slashes=False,

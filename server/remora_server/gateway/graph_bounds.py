@@ -26,9 +26,10 @@ from graphql import (
 )
 from graphql.language import Visitor
 
+from remora_server.gateway.graph_errors import TOO_COMPLEX
+
 INTROSPECTION = ("__schema", "__type")
 PAGES = "Connection"  # Types that end so hold a page of objects.
-CODE = "QUERY_TOO_COMPLEX"
 MAX_LEVELS = 100  # Of any kind, so that no document exhausts Python's stack.
 
 
@@ -54,7 +55,7 @@ class TooComplexError(GraphQLError):
     """A document that asks for more than a door gives at once."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(message, extensions={"code": CODE})
+        super().__init__(message, extensions={"code": TOO_COMPLEX})
 
 
 def require_bounded(document: DocumentNode, bounds: Bounds) -> None:

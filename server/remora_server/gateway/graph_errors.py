@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 PARSE_FAILED = "GRAPHQL_PARSE_FAILED"
 VALIDATION_FAILED = "GRAPHQL_VALIDATION_FAILED"
 BAD_INPUT = "BAD_USER_INPUT"
+TOO_COMPLEX = "QUERY_TOO_COMPLEX"
 INTERNAL = "INTERNAL_SERVER_ERROR"
 
 
@@ -54,6 +55,8 @@ def problem_at(error: GraphQLError, where: str) -> Problem:
     if isinstance(cause, GraphQLError):
         code = PARSE_FAILED if isinstance(error, GraphQLSyntaxError) else BAD_INPUT
         return Problem(error.message, str((error.extensions or {}).get("code", code)), 400)
+    if isinstance(cause, RecursionError):
+        return Problem("what was sent is nested too deeply; send less at once.", TOO_COMPLEX, 400)
     number = secrets.token_hex(8)
     log.error("internal error %s in %s", number, where, exc_info=cause)
     return internal(number)

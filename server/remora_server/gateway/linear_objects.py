@@ -58,7 +58,8 @@ def uuid(id_: str) -> str:
 
 def attachment(one: Attachment) -> Object:
     """Return a URL or a file on an issue."""
-    source = one.external_ref.source
+    shown = {"userDisplayName": one.shown_creator.name, "displayIconUrl": one.shown_creator.icon_url}
+    source = {"type": one.external_ref.source, **shown}
     return {
         "id": uuid(one.id),
         "createdAt": moment(one.create_time),
@@ -67,8 +68,8 @@ def attachment(one: Attachment) -> Object:
         "title": one.title,
         "subtitle": one.subtitle or None,
         "metadata": metadata(one.metadata),
-        "sourceType": source or None,
-        "source": {"type": source} if source else None,
+        "sourceType": one.external_ref.source or None,
+        "source": {name: value for name, value in source.items() if value} or None,
         "groupBySource": bool(one.group_key),
         "one": one,
     }

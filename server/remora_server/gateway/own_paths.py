@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from remora_server.gateway.signed_urls import DOWNLOADS, FORM, SESSION, UPLOADS
+from remora_server.gateway.signed_urls import ASSETS, DOWNLOADS, FORM, SESSION, UPLOADS
 
 TAG = "own"
 TEXT: Mapping[str, Any] = {"type": "string"}
@@ -83,6 +83,19 @@ def own_paths() -> dict[str, Any]:
                 {200: "The bytes.", 206: "A range of them.", 304: "They are those that the client has."},
                 more=("reader", "disposition"),
             )
+        },
+        f"{ASSETS}/{{asset}}": {
+            "get": {
+                **_operation("get-asset", "Read a file at a URL that stays, by a key or a signature in the query."),
+                "security": [{"bearer": []}, {"plain": []}, {"oauth": []}, {"apiKey": []}, {"token": []}, {}],
+                "parameters": [
+                    {"name": "asset", "in": "path", "required": True, "schema": {**TEXT, "minLength": 1}},
+                ],
+                "responses": _told(
+                    {200: "The bytes.", 206: "A range of them.", 304: "They are those that the client has."},
+                    {401: "There is no good key.", 416: "The range lies outside the file.", **REFUSALS},
+                ),
+            }
         },
     }
 

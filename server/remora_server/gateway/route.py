@@ -14,6 +14,7 @@ from starlette.responses import Response
 from remora_server.core.activity import ActivityLog
 from remora_server.core.admission import Admission
 from remora_server.core.arrivals import Arrivals
+from remora_server.core.assets import Assets
 from remora_server.core.attachments import Attachments
 from remora_server.core.digests import Digests
 from remora_server.core.downloads import Downloads
@@ -83,6 +84,7 @@ class Core:
     clock: Clock
     messages: Messages
     digests: Digests
+    assets: Assets
 
 
 @dataclass(frozen=True, slots=True)

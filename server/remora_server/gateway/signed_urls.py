@@ -22,7 +22,7 @@ from remora_server.gateway.errors import SignedUrlExpiredError, SignedUrlInvalid
 
 SECOND: Micros = 1_000_000
 PART_MULTIPLE_BYTES = 256 * 1024
-UPLOADS, DOWNLOADS = "/uploads", "/downloads"
+UPLOADS, DOWNLOADS, ASSETS = "/uploads", "/downloads", "/assets"
 FORM, SESSION = "form", "session"
 FILE_FIELD = "file"
 SIGNATURE = b"&signature="
@@ -81,6 +81,14 @@ class SignedUrls:
             more["form"] = form.value
         url = self._signed("GET", f"{DOWNLOADS}/{file.id}", file.workspace_id, ends, **more)
         return HttpDownload(url, (), ends)
+
+    def asset(self, reader: Caller, asset_id: str, lifetime: Micros | None = None) -> str:
+        """Return the URL of an asset; with a lifetime, one that needs no key for so long."""
+        path = f"{ASSETS}/{asset_id}"
+        if lifetime is None:
+            return f"{self._base_url}{path}"
+        who = ADMIN if reader.is_admin else reader.principal_id
+        return self._signed("GET", path, reader.workspace_id, self._clock.now() + lifetime, reader=who)
 
     def check(self, method: str, path: bytes, query: bytes) -> Permission:
         """Return what a URL stands for; raise SignedUrlInvalidError or SignedUrlExpiredError."""

@@ -11,6 +11,7 @@ from starlette.types import Scope
 
 from remora_server.core import errors
 from remora_server.core.admission import Admission
+from remora_server.core.assets import Assets
 from remora_server.core.model import Ticket
 from remora_server.core.receiving import Receiving
 from remora_server.core.reception import Reception
@@ -30,6 +31,7 @@ class Receipt:
     calls: Calls
     urls: SignedUrls
     reception: Reception
+    assets: Assets
     admission: Admission
     interrupts: Interrupts
 
@@ -49,7 +51,11 @@ async def put(receipt: Receipt, scope: Scope, body: Body) -> Response:
         while data := await body.next():
             await intake.put(data)
 
-    return arrived(await receive_whole(receipt, ticket, body, fill))
+    received = await receive_whole(receipt, ticket, body, fill)
+    if received.is_asset:
+        file = await receipt.calls.wait(receipt.assets.redeem, received.workspace_id, received.id)
+        return JSONResponse({"upload_ticket_id": received.id, "file_id": file.id})
+    return arrived(received)
 
 
 async def post(receipt: Receipt, scope: Scope, body: Body) -> Response:

@@ -243,6 +243,7 @@ class Attachments(peewee.Model):
     delete_time = BigIntegerField(null=True)
     purge_time = BigIntegerField(null=True)
     version = BigIntegerField()
+    shown_creator = TextField(constraints=[SQL("DEFAULT ''")])
 
     class Meta:
         table_name = "attachments"
@@ -276,6 +277,7 @@ class Tickets(peewee.Model):
     staged_removed = BooleanField()
     reserved_bytes = BigIntegerField()
     verify_until = BigIntegerField()
+    is_asset = BooleanField(constraints=[SQL("DEFAULT FALSE")])
 
     class Meta:
         table_name = "tickets"

@@ -61,6 +61,25 @@ tell("of a URL", { ids: (await client.attachmentsForURL(url)).nodes.map((one) =>
 tell("sub-issues", { keys: (await issue.children()).nodes.map((one) => one.identifier) });
 tell("viewer", { name: (await client.viewer).displayName });
 
+const bytes = new TextEncoder().encode("the bytes of an upload");
+const ticket = await client.fileUpload("text/plain", "notes.txt", bytes.length, { metaData: { from: "sdk" } });
+const { uploadUrl, assetUrl, headers: given, ...file } = ticket.uploadFile;
+const headers = new Headers({ "Content-Type": "text/plain", "Cache-Control": "public, max-age=31536000" });
+given.forEach(({ key, value }) => headers.set(key, value));
+const early = await fetch(assetUrl, { headers: { Authorization: apiKey } });
+const put = await fetch(uploadUrl, { method: "PUT", headers, body: bytes });
+const read = await fetch(assetUrl, { headers: { Authorization: apiKey } });
+const nobody = await fetch(assetUrl);
+tell("upload", {
+  size: file.size, contentType: file.contentType, filename: file.filename, metaData: file.metaData,
+  early: early.status, put: put.ok, text: await read.text(), type: read.headers.get("content-type"), nobody: nobody.status,
+});
+const attached = await (await client.createAttachment({ issueId, title: "Notes", url: assetUrl })).attachment;
+tell("attach an upload", { url: attached.url === assetUrl, title: attached.title });
+const signing = new LinearClient({ apiKey, apiUrl: `${base}/graphql`, headers: { "public-file-urls-expire-in": "60" } });
+const signed = (await signing.attachment(attached.id)).url;
+tell("a signed URL", { differs: signed !== assetUrl, text: await (await fetch(signed)).text() });
+
 await failing("nothing there", () => client.attachment("http://exception.com/none"));
 await failing("bad metadata", () => client.createAttachment({ issueId, title: "t", url, metadata: { bad: [1] } }));
 await failing("bad input", () => client.createAttachment({ issueId, url }));

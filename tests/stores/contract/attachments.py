@@ -12,6 +12,7 @@ from remora_server.core.model import (
     Attachment,
     ExternalRef,
     Media,
+    ShownCreator,
     Subject,
 )
 from remora_server.core.ports import (
@@ -40,6 +41,7 @@ class AttachmentContract:
             updater=acme.kim,
             update_time=NOW + 1,
             archive_time=NOW + 2,
+            shown_creator=ShownCreator("Bot", "https://e.org/bot.png"),
             version=3,
         )
         file = acme.stored_file(store, media=Media(1, 2, "L", 3, 4, "py", "alt"), metadata=METADATA, was_attached=True)
@@ -162,6 +164,8 @@ class AttachmentContract:
         assert listed(**on_one, content_types=["IMAGE/PNG", "text/plain"]) == ["png", "text"]
         assert listed(**on_one, content_types=["image/p", "text/*x"]) == []
         assert listed(**on_one, created_by=acme.kim.id) == ["kim"]
+        assert listed(**on_one, file_id=png.id) == ["png"]
+        assert listed(file_id=png.id, subject_type="comment") == []
         assert listed(**on_one, external_ref=ExternalRef("sentry")) == ["ref"]
         assert listed(**on_one, external_ref=ExternalRef("sentry", "8")) == []
         assert listed(**on_one, external_ref=ExternalRef(id="7")) == ["ref"]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from remora_server.core import ids
 from remora_server.core.model import (
     Blob,
     FileState,
@@ -43,6 +44,11 @@ class SweepContract:
         assert store.tickets_to_expire(NOW, 99) == []
         assert len(store.tickets_to_expire(NOW + 2, 99, acme.id)) == 4
         assert store.tickets_to_expire(NOW + 2, 99, "wks_other") == []
+        asset = replace(made[0], id=ids.new_id(ids.TICKET), is_asset=True)
+        store.add_ticket(asset)
+        assert len(store.tickets_to_expire(NOW + 2, 99)) == 4
+        assert store.assets_to_redeem(NOW + 2, 99) == [asset]
+        assert store.assets_to_redeem(asset.expire_time - 1, 99) == store.assets_to_redeem(NOW + 2, 0) == []
         assert states(store.tickets_to_clear(99)) == closed
         assert len(store.tickets_to_clear(99)) == 4
         assert store.tickets_closed_before(NOW + 2, 99) == [made[-1].id]

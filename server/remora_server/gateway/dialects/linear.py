@@ -2,38 +2,43 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
-from uuid import UUID
 
-from graphql import GraphQLError, GraphQLResolveInfo
 from starlette.datastructures import Headers
 from starlette.responses import Response
 
 from remora_server.core import errors, ids
 from remora_server.core.attachments import Draft
 from remora_server.core.errors import RemoraError, invalid
-from remora_server.core.model import Attachment, Issue, Metadata, Micros, Subject
-from remora_server.core.pages import Span, Window
-from remora_server.core.ports import AttachmentQuery, IssueQuery
+from remora_server.core.model import Attachment, FileSpec, Micros, Subject
+from remora_server.core.pages import Span
 from remora_server.core.values import replace
 from remora_server.gateway import graph_errors, linear_objects
+from remora_server.gateway.assets import asset_of
 from remora_server.gateway.errors import HttpError
 from remora_server.gateway.graph import ANY_KEY, Field, Graph, routes_of, selected
 from remora_server.gateway.graph_errors import Problem, problem_of
-from remora_server.gateway.linear_filters import Filters, moment
-from remora_server.gateway.linear_objects import RICH, Object
-from remora_server.gateway.loading import Loader
+from remora_server.gateway.linear_filters import moment
+from remora_server.gateway.linear_inputs import (
+    NO_CHANGE,
+    TITLE_CHARS,
+    attachment_query,
+    children_query,
+    draft_of,
+    is_id,
+    json_object,
+    mask_of,
+    of_asset,
+    of_url,
+    on_issues,
+    subject_of,
+)
+from remora_server.gateway.linear_loading import Info, begin
+from remora_server.gateway.linear_objects import SECOND, Object
 from remora_server.gateway.relay import connection, span_of
-from remora_server.gateway.route import Calls, Dialect, Visit
+from remora_server.gateway.route import Dialect, Visit
 
-Item = TypeVar("Item")
-Query = TypeVar("Query", AttachmentQuery, IssueQuery)
 Result = TypeVar("Result")
 SOURCE = "linear.md"
 PATH = "/graphql"
@@ -57,17 +62,8 @@ ERRORS: Mapping[str, tuple[str, str]] = {
 }
 ANY_ERROR = (CLIENT_FAULT, "INPUT_ERROR")
 OURS = 500
-ORDERS = {None: "CREATE_TIME_DESC", "createdAt": "CREATE_TIME_DESC", "updatedAt": "UPDATE_TIME_DESC"}
-WRITTEN = {
-    "title": "title",
-    "subtitle": "subtitle",
-    "metadata": "metadata",
-    "iconUrl": "icon_url",
-    "groupBySource": "group_key",
-}
-NO_CHANGE = ("url",)  # A mask of what can't be changed.
-TITLE_CHARS, GROUP_CHARS = 1024, 255
-INT64 = 2**63
+EXPIRES_IN = "public-file-urls-expire-in"  # The header that asks for URLs which need no key.
+MAX_EXPIRES_SECONDS = 7 * 24 * 3600
 
 
 class NotOfferedError(HttpError):
@@ -118,53 +114,6 @@ def failure(number: str) -> Response:
     return graph_errors.refused(wording, graph_errors.internal(number))
 
 
-@dataclass(frozen=True, slots=True)
-class LinearVisit:
-    """One request, with what its resolvers load together."""
-
-    visit: Visit
-    issues: Loader[str, Issue]
-    attachments: Loader[tuple[AttachmentQuery, Span, str], Window[Attachment]]
-    children: Loader[tuple[IssueQuery, Span, str], Window[Issue]]
-
-
-Info = GraphQLResolveInfo[LinearVisit]
-
-
-def begin(visit: Visit) -> LinearVisit:
-    """Return what the resolvers of a request share."""
-    core, calls, caller = visit.core, visit.calls, visit.caller
-
-    async def issues(wanted: Sequence[str]) -> Mapping[str, Issue]:
-        return await calls.read(core.issues.get_many, caller, wanted)
-
-    async def attachments(
-        wanted: Sequence[tuple[AttachmentQuery, Span, str]],
-    ) -> Mapping[tuple[AttachmentQuery, Span, str], Window[Attachment]]:
-        return await _by_listing(calls, partial(core.attachments.windows, caller), wanted)
-
-    async def children(
-        wanted: Sequence[tuple[IssueQuery, Span, str]],
-    ) -> Mapping[tuple[IssueQuery, Span, str], Window[Issue]]:
-        return await _by_listing(calls, partial(core.issues.children, caller), wanted)
-
-    return LinearVisit(visit, Loader(issues), Loader(attachments), Loader(children))
-
-
-async def _by_listing(
-    calls: Calls,
-    list_: Callable[[Query, Sequence[str], Span], Mapping[str, Window[Item]]],
-    wanted: Sequence[tuple[Query, Span, str]],
-) -> Mapping[tuple[Query, Span, str], Window[Item]]:
-    """Make one call for all issues of which the same is asked."""
-    found: dict[tuple[Query, Span, str], Window[Item]] = {}
-    for query, span in dict.fromkeys(one[:2] for one in wanted):
-        of = [issue_id for asked, part, issue_id in wanted if (asked, part) == (query, span)]
-        windows = await calls.read(list_, query, of, span)
-        found.update({(query, span, issue_id): window for issue_id, window in windows.items()})
-    return found
-
-
 async def attachment(_root: object, info: Info, *, id: str) -> Object:  # noqa: A002 - as the schema has it
     """Find an attachment by its id or URL."""
     return linear_objects.attachment(await _read(info, _found, id))
@@ -180,7 +129,7 @@ async def attachments(_root: object, info: Info, **asked: Any) -> Object:  # noq
     """List attachments of all issues."""
     visit = info.context.visit
     window = await visit.calls.read(
-        visit.core.attachments.window, visit.caller, _attachment_query(visit, asked), span_of(asked)
+        visit.core.attachments.window, visit.caller, attachment_query(visit, asked), span_of(asked)
     )
     return connection(window, linear_objects.attachment)
 
@@ -188,14 +137,14 @@ async def attachments(_root: object, info: Info, **asked: Any) -> Object:  # noq
 async def attachments_for_url(_root: object, info: Info, *, url: str, **asked: Any) -> Object:  # noqa: ANN401 - as above
     """List attachments of a URL."""
     visit = info.context.visit
-    query = _of_url(visit, _attachment_query(visit, asked), url)
+    query = of_url(visit, attachment_query(visit, asked), url)
     window = await visit.calls.read(visit.core.attachments.window, visit.caller, query, span_of(asked))
     return connection(window, linear_objects.attachment)
 
 
 async def issue(_root: object, info: Info, *, id: str) -> Object:  # noqa: A002 - as above
     """Find an issue by its id or identifier."""
-    visit, subject = info.context.visit, _subject(id)
+    visit, subject = info.context.visit, subject_of(id)
     found = await visit.calls.read(
         visit.core.issues.get, visit.caller, visit.caller.workspace_id, issue_id=subject.id, key=subject.key
     )
@@ -211,9 +160,8 @@ def viewer(_root: object, info: Info) -> Object:
 async def attachment_create(_root: object, info: Info, *, input: Mapping[str, Any]) -> Object:  # noqa: A002 - as above
     """Attach a URL to an issue, or change the attachment that it has there."""
     visit = info.context.visit
-    draft = _draft(visit, input, _subject(input["issueId"]), input["url"], input.get("id"))
-    done = await visit.calls.change(visit.core.attachments.upsert, visit.caller, draft, _mask(input))
-    return _payload(done.attachment)
+    draft = draft_of(visit, input, subject_of(input["issueId"]), input["url"], input.get("id"))
+    return await _upserted(visit, draft, mask_of(input))
 
 
 async def attachment_link_url(
@@ -227,10 +175,9 @@ async def attachment_link_url(
     """Attach a URL to an issue, under its own name unless another is given."""
     visit = info.context.visit
     titled = {**given, "title": given.get("title") or url[:TITLE_CHARS]}
-    draft = _draft(visit, titled, _subject(issueId), url, given.get("id"))
-    mask = _mask(given) if given.get("title") else NO_CHANGE
-    done = await visit.calls.change(visit.core.attachments.upsert, visit.caller, draft, mask)
-    return _payload(done.attachment)
+    draft = draft_of(visit, titled, subject_of(issueId), url, given.get("id"))
+    mask = mask_of(given) if given.get("title") else NO_CHANGE
+    return await _upserted(visit, draft, mask)
 
 
 async def attachment_update(_root: object, info: Info, *, id: str, input: Mapping[str, Any]) -> Object:  # noqa: A002 - as above
@@ -239,8 +186,8 @@ async def attachment_update(_root: object, info: Info, *, id: str, input: Mappin
 
     def update() -> Attachment:
         found = _found(visit, id)
-        draft = _draft(visit, input, found.subject)
-        return visit.core.attachments.update(visit.caller, found.id, draft, _mask(input))
+        draft = draft_of(visit, input, found.subject)
+        return visit.core.attachments.update(visit.caller, found.id, draft, mask_of(input))
 
     return _payload(await visit.calls.change(update))
 
@@ -257,15 +204,44 @@ async def attachment_delete(_root: object, info: Info, *, id: str) -> Object:  #
     return {**_done(gone.update_time), "entityId": linear_objects.uuid(gone.id)}
 
 
+async def file_upload(
+    _root: object,
+    info: Info,
+    *,
+    contentType: str,  # noqa: N803 - as above
+    filename: str,
+    size: int,
+    makePublic: bool | None = None,  # noqa: N803 - as above
+    metaData: object = None,  # noqa: N803 - as above
+) -> Object:
+    """Begin an upload, which ends by itself when all bytes are there."""
+    visit = info.context.visit
+    if makePublic:
+        raise NotOfferedError("makePublic")
+    spec = FileSpec(filename, size, contentType)
+    ticket = await visit.calls.change(visit.core.assets.issue, visit.caller, spec)
+    upload = await visit.calls.wait(visit.core.transfers.offer_upload, ticket)
+    file = {
+        "uploadUrl": upload.url,
+        "assetUrl": _asset_url(visit, ticket.id),
+        "filename": filename,
+        "contentType": contentType,
+        "size": size,
+        "metaData": metaData if isinstance(metaData, dict) else None,
+        "headers": [{"key": name, "value": value} for name, value in upload.headers],
+    }
+    return {**_done(ticket.create_time), "uploadFile": file}
+
+
 def not_offered(_root: object, info: Info, **_given: object) -> Object:
     """Refuse what this server does not do."""
     raise NotOfferedError(info.field_name)
 
 
-def url_of(source: Object, _info: Info) -> str:
-    """Return the URL of an attachment."""
+def url_of(source: Object, info: Info) -> str:
+    """Return the URL of an attachment: as it was given, or where its file can be read."""
     one: Attachment = source["one"]
-    return one.url
+    return _asset_url(info.context.visit, one.file_id) if one.file_id else one.url
 
 
 def creator_of(source: Object, info: Info) -> Object:
@@ -285,7 +261,7 @@ async def parent_of(source: Object, info: Info) -> Object | None:
 
 async def attachments_of(source: Object, info: Info, **asked: Any) -> Object:  # noqa: ANN401 - as above
     """List the attachments of an issue."""
-    query = _attachment_query(info.context.visit, asked)
+    query = attachment_query(info.context.visit, asked)
     window = await info.context.attachments.load((query, span_of(asked), source["issue_id"]))
     assert window is not None  # noqa: S101 - every issue has one, if an empty one
     return connection(window, linear_objects.attachment)
@@ -294,9 +270,7 @@ async def attachments_of(source: Object, info: Info, **asked: Any) -> Object:  #
 async def children_of(source: Object, info: Info, **asked: Any) -> Object:  # noqa: ANN401 - as above
     """List the sub-issues of an issue."""
     visit = info.context.visit
-    order, filters = ORDERS[asked.get("orderBy")], Filters(ids.ISSUE, visit.caller.principal_id, visit.core.clock.now())
-    where = filters.read(asked.get("filter"))
-    query = IssueQuery(visit.caller.workspace_id, include_completed=True, order=order, where=where)
+    query = children_query(visit, asked)
     window = await info.context.children.load((query, span_of(asked), source["issue_id"]))
     assert window is not None  # noqa: S101 - as above
     return connection(window, lambda one: linear_objects.issue(one, visit.core.public_url))
@@ -317,7 +291,7 @@ FIELDS: Mapping[str, Field] = {
     "Mutation.attachmentLinkURL": Field(attachment_link_url, "AttachmentService.UpsertAttachment"),
     "Mutation.attachmentUpdate": Field(attachment_update, "AttachmentService.UpdateAttachment"),
     "Mutation.attachmentDelete": Field(attachment_delete, "AttachmentService.DeleteAttachment"),
-    "Mutation.fileUpload": Field(not_offered, "UploadTicketService.CreateUploadTicket"),
+    "Mutation.fileUpload": Field(file_upload, "UploadTicketService.CreateUploadTicket"),
     "Mutation.imageUploadFromUrl": Field(not_offered, "UploadTicketService.CreateUploadTicket"),
     "Mutation.attachmentSyncToSlack": Field(not_offered, "AttachmentService.UpdateAttachment"),
     **{
@@ -334,15 +308,9 @@ FIELDS: Mapping[str, Field] = {
 
 def linear() -> Dialect:
     """Return the dialect, with its schema."""
-    scalars = {"JSONObject": _object, "DateTimeOrDuration": moment}
+    scalars = {"JSONObject": json_object, "DateTimeOrDuration": moment}
     routes = routes_of(Graph("linear", FIELDS, begin, wording, scalars=scalars), PATH, SOURCE)
     return Dialect("linear", (PATH,), routes, credential, refusal, failure, ("plain", "bearer", "token"))
-
-
-def _object(value: object) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise GraphQLError("JSONObject must be an object.")
-    return value
 
 
 def _payload(one: Attachment) -> Object:
@@ -353,33 +321,29 @@ def _done(time: Micros) -> Object:
     return {"success": True, "lastSyncId": float(time)}
 
 
-def _is_id(text: str, prefix: str) -> bool:
-    with contextlib.suppress(ValueError):
-        return text.startswith(f"{prefix}_") or bool(UUID(text))
-    return False
+def _asset_url(visit: Visit, id_: str) -> str:
+    """Return the URL of a file, or of one to be; signed for so many seconds as the request's header says."""
+    asked = visit.headers.get(EXPIRES_IN)
+    if asked is not None and not (asked.isascii() and asked.isdigit() and 1 <= int(asked[:9]) <= MAX_EXPIRES_SECONDS):
+        raise invalid(EXPIRES_IN, f"must be a number of seconds from 1 to {MAX_EXPIRES_SECONDS}")
+    lifetime = int(asked) * SECOND if asked else None
+    return visit.core.shelf.urls.asset(visit.caller, linear_objects.uuid(id_), lifetime)
 
 
-def _subject(text: str) -> Subject:
-    """Return an issue by what names it: an id, or an identifier."""
-    return Subject("issue", id=text) if _is_id(text, ids.ISSUE) else Subject("issue", key=text)
+async def _upserted(visit: Visit, draft: Draft, mask: Sequence[str]) -> Object:
+    """Attach a URL, or the file that one of our own stands for; what there is of it on the issue is changed."""
+    core, caller = visit.core, visit.caller
+    asset = asset_of(draft.url, core.public_url)
+    if not asset:
+        done = await visit.calls.change(core.attachments.upsert, caller, draft, mask)
+        return _payload(done.attachment)
+    file = await visit.calls.wait(core.assets.file, caller, asset)
 
+    def attach() -> Attachment:
+        there = core.attachments.create(caller, replace(draft, url="", file_id=file.id))
+        return core.attachments.update(caller, there.id, draft, mask)
 
-def _on_issues(visit: Visit) -> AttachmentQuery:
-    return AttachmentQuery(visit.caller.workspace_id, subject_type="issue")
-
-
-def _attachment_query(visit: Visit, asked: Mapping[str, Any]) -> AttachmentQuery:
-    filters = Filters(ids.ATTACHMENT, visit.caller.principal_id, visit.core.clock.now())
-    return replace(
-        _on_issues(visit),
-        show_archived=bool(asked.get("includeArchived")),
-        order=ORDERS[asked.get("orderBy")],
-        where=filters.read(asked.get("filter")),
-    )
-
-
-def _of_url(visit: Visit, query: AttachmentQuery, url: str) -> AttachmentQuery:
-    return visit.core.attachments.url_query(query, url)
+    return _payload(await visit.calls.change(attach))
 
 
 async def _read(info: Info, call: Callable[[Visit, str], Result], named: str) -> Result:
@@ -391,12 +355,15 @@ def _found(visit: Visit, named: str) -> Attachment:
     """Return a live attachment by its id, or by its URL the one of an issue that was changed last."""
     core, caller = visit.core, visit.caller
     one: Attachment | None
-    if _is_id(named, ids.ATTACHMENT):
+    if is_id(named, ids.ATTACHMENT):
         one = core.attachments.get(caller, named)
         if one.delete_time is not None or one.subject.type != "issue":
             one = None
+    elif asset := asset_of(named, core.public_url):
+        query = replace(of_asset(on_issues(visit), asset), order="UPDATE_TIME_DESC")
+        one = next(iter(core.attachments.window(caller, query, Span(1)).items), None)
     else:
-        one = core.attachments.latest_of_url(caller, _on_issues(visit), named)
+        one = core.attachments.latest_of_url(caller, on_issues(visit), named)
     if one is None:
         raise errors.NotFoundError("attachment", "attachments/-")
     return one
@@ -414,38 +381,3 @@ async def _issue(info: Info, subject: Subject) -> Object:
     if found is None:
         return linear_objects.issue_of(subject, visit.core.public_url)
     return linear_objects.issue(found, visit.core.public_url)
-
-
-def _draft(visit: Visit, given: Mapping[str, Any], subject: Subject, url: str = "", id_: str | None = None) -> Draft:
-    """Return an attachment as it is written."""
-    return Draft(
-        visit.caller.workspace_id,
-        subject,
-        url=url,
-        title=given["title"],
-        subtitle=given.get("subtitle") or "",
-        icon_url=given.get("iconUrl") or "",
-        group_key=(urlsplit(url).hostname or "")[:GROUP_CHARS] if given.get("groupBySource") else "",
-        metadata=_metadata(given.get("metadata") or {}),
-        id=id_ or "",
-    )
-
-
-def _mask(given: Mapping[str, Any]) -> Sequence[str]:
-    """Return which fields are written: null clears one, absence leaves it."""
-    return [ours for theirs, ours in WRITTEN.items() if theirs in given]
-
-
-def _metadata(given: Mapping[str, Any]) -> Metadata:
-    kept: dict[str, str | int | float] = {}
-    for name, value in given.items():
-        field = f"metadata.{name[:100]}"
-        if name in RICH and isinstance(value, (list, dict)):
-            kept[name] = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-        elif isinstance(value, bool) or not isinstance(value, (str, int, float)):
-            raise invalid(field, "must be a text or a number")
-        elif isinstance(value, int) and not -INT64 <= value < INT64:
-            raise invalid(field, "is a whole number of more than 64 bits; send it as a text")
-        else:
-            kept[name] = value
-    return kept

@@ -7,14 +7,23 @@ from functools import cache
 
 import peewee
 
-from remora_server.core.model import Attachment, ExternalRef, Subject
+from remora_server.core.model import NOBODY_SHOWN, Attachment, ExternalRef, ShownCreator, Subject
 from remora_server.core.ports import AttachmentQuery, Position
 from remora_server.core.values import replace
 from remora_server.stores.database import Row
 from remora_server.stores.kept import Kept, Query, Slot, kept, kept_insert, kept_update
 from remora_server.stores.metadata.conditions import expression
 from remora_server.stores.metadata.files import FILE, FILE_CREATOR, FileRows, file_from
-from remora_server.stores.metadata.rows import before, behind, decode_json, encode_metadata, of_type, place, portions
+from remora_server.stores.metadata.rows import (
+    before,
+    behind,
+    decode_json,
+    encode_json,
+    encode_metadata,
+    of_type,
+    place,
+    portions,
+)
 from remora_server.stores.tables import EMPTY, Attachments, Files, Users
 
 MUTABLE = (
@@ -45,6 +54,7 @@ ATTACHMENT = (
     Attachments.file_id,
     Attachments.creator_id,
     Attachments.create_time,
+    Attachments.shown_creator,
     *MUTABLE,
 )
 WIDTH = len(ATTACHMENT)
@@ -139,6 +149,7 @@ class AttachmentRows(FileRows):
             new.file_id,
             new.creator.id,
             new.create_time,
+            _shown_text(new.shown_creator),
             *_mutable(new),
         )
         find, key = _live_by_file, [subject.type, subject.id, new.file_id]
@@ -159,7 +170,7 @@ class AttachmentRows(FileRows):
 
     def list_attachments(self, query: AttachmentQuery, after: Position | None, limit: int) -> Sequence[Attachment]:
         """Return attachments in the query's order, each with its file."""
-        is_rare = query.where is not None or (query.subject_type and not query.subject_id)
+        is_rare = query.where is not None or query.file_id or (query.subject_type and not query.subject_id)
         if is_rare or query.kinds or query.content_types or query.created_by or query.external_ref != ExternalRef():
             rows = self._db.select(_page(_tests(query), query.order, after, limit))
         else:
@@ -214,6 +225,7 @@ class AttachmentRows(FileRows):
         # fmt: off
         (
             id_, workspace_id, subject_type, subject_id, subject_key, file_id, creator_id, create_time,
+            shown_creator,
             url, normalized_url, url_key, title, subtitle, icon_url, group_key, metadata, source, external_id,
             sequence_number, updater_id, update_time, archive_time, delete_time, purge_time, version, *file,
         ) = row
@@ -242,6 +254,7 @@ class AttachmentRows(FileRows):
             purge_time=purge_time,
             version=version,
             file=file_from(file, self._actors) if file_id and file[0] is not None else None,
+            shown_creator=ShownCreator(*decode_json(shown_creator)) if shown_creator else NOBODY_SHOWN,
         )
 
 
@@ -301,6 +314,7 @@ def _tests(query: AttachmentQuery) -> list[peewee.Expression]:
         Attachments.subject_type: query.subject_type,
         Attachments.subject_id: query.subject_id,
         Attachments.creator_id: query.created_by,
+        Attachments.file_id: query.file_id,
         Attachments.external_source: query.external_ref.source,
         Attachments.external_id: query.external_ref.id,
     }
@@ -316,6 +330,10 @@ def _tests(query: AttachmentQuery) -> list[peewee.Expression]:
     if query.content_types:
         tests.append(of_type(Files.content_type, query.content_types))
     return tests
+
+
+def _shown_text(shown: ShownCreator) -> str:
+    return encode_json([shown.name, shown.icon_url]) if shown != NOBODY_SHOWN else ""
 
 
 def _mutable(attachment: Attachment) -> tuple[object, ...]:

@@ -84,7 +84,7 @@ def _purgeable_files(gone_before: Micros) -> peewee.Expression:
 
 
 def _due_tickets(now: Micros) -> Sequence[peewee.ColumnBase]:
-    return Tickets.state.in_(OPEN), Tickets.expire_time <= now
+    return Tickets.state.in_(OPEN), Tickets.expire_time <= now, ~Tickets.is_asset
 
 
 def _old_tickets(time: Micros) -> Sequence[peewee.ColumnBase]:
@@ -100,6 +100,11 @@ class Sweep(TicketRows):
         if workspace_id:
             query = query.where(Tickets.workspace_id == workspace_id)
         return self._tickets(query.limit(limit))
+
+    def assets_to_redeem(self, now: Micros, limit: int) -> Sequence[Ticket]:
+        """Return open tickets of assets whose time is up."""
+        tests = (Tickets.state.in_(OPEN), Tickets.expire_time <= now, Tickets.is_asset)
+        return self._tickets(Tickets.select(*TICKET).where(*tests).order_by(Tickets.expire_time).limit(limit))
 
     def tickets_to_clear(self, limit: int) -> Sequence[Ticket]:
         """Return closed tickets whose staged bytes were not removed yet."""

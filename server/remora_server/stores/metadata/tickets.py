@@ -43,6 +43,7 @@ MUTABLE = (
     Tickets.expire_time,
     Tickets.staged_removed,
     Tickets.verify_until,
+    Tickets.is_asset,
 )
 # What a ticket holds is written by `reserve` alone, with the counter of its workspace.
 TICKET = (Tickets.id, Tickets.workspace_id, Tickets.creator_id, Tickets.create_time, *MUTABLE, Tickets.reserved_bytes)
@@ -117,7 +118,7 @@ class TicketRows(Rows):
             id_, workspace_id, creator_id, create_time, state, spec, transport, subject_type, subject_id, subject_key,
             skip_existing_check, committed_size, committed_crc32c, writer_epoch, append_offset, append_crc32c,
             file_id, attachment_id, outcome, error_reason, error_message, expire_time, staged_removed,
-            verify_until,
+            verify_until, is_asset,
             reserved_bytes,
         ) = row
         # fmt: on
@@ -145,6 +146,7 @@ class TicketRows(Rows):
             staged_removed=bool(staged_removed),
             verify_until=verify_until,
             reserved_bytes=reserved_bytes,
+            is_asset=bool(is_asset),
         )
 
 
@@ -168,6 +170,7 @@ def _mutable(ticket: Ticket) -> tuple[object, ...]:
         ticket.expire_time,
         ticket.staged_removed,
         ticket.verify_until,
+        ticket.is_asset,
     )
 
 
