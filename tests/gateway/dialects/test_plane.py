@@ -13,9 +13,13 @@ import httpx
 import pytest
 from plane import PlaneClient
 from plane.errors.errors import HttpError
+from plane.errors.errors import PlaneError as PlaneSdkError
 from plane.models.query_params import RetrieveQueryParams
 from plane.models.work_items import (
+    CreateWorkItem,
+    CreateWorkItemComment,
     CreateWorkItemLink,
+    UpdateWorkItem,
     UpdateWorkItemAttachment,
     UpdateWorkItemLink,
     WorkItemAttachmentUploadRequest,
@@ -209,6 +213,32 @@ def test_the_real_client(one: Desk) -> None:
         assert f"DEMO-{found.sequence_id}" == one.issue_key
     with_token: Any = PlaneClient(base_url=one.server.ready["http"], access_token=one.key)
     assert with_token.work_items.attachments.list(**at) == []
+
+
+# Work items are kept elsewhere, and so are comments; of Plane's second API nothing is served.
+REFUSED: dict[str, Callable[[Any, tuple[str, str, str]], object]] = {
+    "listing work items": lambda client, at: client.work_items.list(*at[:2]),
+    "creating a work item": lambda client, at: client.work_items.create(*at[:2], CreateWorkItem(name="x")),
+    "changing a work item": lambda client, at: client.work_items.update(*at, UpdateWorkItem(name="x")),
+    "deleting a work item": lambda client, at: client.work_items.delete(*at),
+    "searching": lambda client, at: client.work_items.search(at[0], "x"),
+    "counting": lambda client, at: client.work_items.count_workspace(at[0]),
+    "comments": lambda client, at: client.work_items.comments.list(*at),
+    "a comment": lambda client, at: client.work_items.comments.create(*at, CreateWorkItemComment(comment_html="x")),
+    "relations": lambda client, at: client.work_items.relations.list(*at),
+    "pages of a work item": lambda client, at: client.work_items.pages.list(*at),
+    "files by the second API": lambda client, at: client.v2.workspaces.projects.work_items.attachments.list(*at),
+}
+
+
+def test_what_the_client_is_refused(one: Desk) -> None:
+    """What else `plane-sdk` offers for work items is not there, and leaves everything as it was."""
+    client: Any = PlaneClient(base_url=one.server.ready["http"], api_key=one.key)
+    for what, call in REFUSED.items():
+        with pytest.raises(PlaneSdkError) as refusal:
+            call(client, ("demo", one.project, one.issue))
+        assert refusal.value.status_code in {404, 405}, what
+    assert one.call("GET", f"{one.base}/").json()["name"] == "Ship it"
 
 
 def test_what_the_client_can_not_do(one: Desk) -> None:
