@@ -184,14 +184,19 @@ def test_the_changelog_by_its_end_and_by_its_fields(issue: Any) -> None:
 
 
 def test_one_link(issue: Any, tracker: TrackerClient, server: RunningServer) -> None:
-    """A link is got from either end, read anew, and deleted; `add_link` is another name for making one."""
+    """A link is got from either end and from nowhere else, read anew, and deleted; `add_link` makes one, too."""
     push(server.api(), f"{issue.key}1", title="Child")
+    push(server.api(), f"{issue.key}2", title="Neither")
     child = tracker.issues[f"{issue.key}1"]
     made = issue.add_link("is parent task for", child)
     down, up = issue.links[made.id], child.links.get(made.id)
     assert (down.direction, down.object.key, up.direction, up.object.key) == (
         "outward", child.key, "inward", issue.key
     )  # fmt: skip
+    neither = f"/v2/issues/{issue.key}2/links/{made.id}"
+    for call in (tracker._connection.get, tracker._connection.delete):
+        with pytest.raises(exceptions.NotFound):
+            call(path=neither)
     down.update()
     assert down.type.id == "subtask"
     down.delete()
