@@ -12,11 +12,13 @@ from remora_server.core import errors, ids, litter, sweep
 from remora_server.core.check import Check
 from remora_server.core.hashing import measure
 from remora_server.core.leases import LIFE, LeaseHeldError, Leases
-from remora_server.core.model import Blob, File, FileSpec, Ticket, TicketState
+from remora_server.core.model import Blob, File, FileSpec, Sent, Ticket, TicketState
 from remora_server.core.ownership import ForeignBlobsError
 from remora_server.core.repeats import LIFETIME
 from remora_server.core.sweep import Swept
 from remora_server.core.tickets import Request
+from remora_server.core.webhook_deliveries import Attempt
+from remora_server.core.webhook_endpoints import EndpointDraft
 from remora_server.stores.blobs_memory import MemoryBlobs
 from remora_server.stores.metadata import SqlMetadata
 from tests.core.stored import blob_of, names, store, take
@@ -458,3 +460,20 @@ def test_a_foreign_blob_store(world: World, make_world: Callable[..., World]) ->
     with pytest.raises(ForeignBlobsError):
         Check(world.store, other.blobs).run()
     assert len(names(other)) == 1
+
+
+def test_old_deliveries_of_webhooks(world: World) -> None:
+    """What came of sending is forgotten after a week."""
+    made, _ = world.do(world.endpoints.create, world.jo, EndpointDraft("acme", "https://e.org/"))
+    for age in range(2):
+        world.upload(world.jo, b"x", f"{age}.txt", attach_to=issue())
+        claim = world.deliveries.claim(made)
+        assert claim is not None
+        sent = [Attempt(activity, Sent(204), world.clock.now()) for activity in claim.activities]
+        world.deliveries.record(claim, sent, going_on=False)
+        world.clock.pass_by(4 * DAY)
+    before = world.deliveries.list(world.jo, "acme", made.id).items
+    world.sweep.sweep(0)
+    after = world.deliveries.list(world.jo, "acme", made.id).items
+    assert 0 < len(after) < len(before)
+    assert min(one.attempt_time for one in after) > world.clock.time - 7 * DAY

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from remora_server.core import webhook_deliveries
-from remora_server.core.errors import NotFoundError
+from remora_server.core.errors import NotFoundError, ValidationFailedError
 from remora_server.core.links import LinkDraft
 from remora_server.core.model import DeliveryState, DisabledReason, Outgoing, Sent, WebhookEndpoint, WebhookFormat
 from remora_server.core.sealing import Seal
@@ -333,6 +333,19 @@ def test_redelivery_of_what_is_pending(world: World) -> None:
     (told,) = world.deliveries.list(world.jo, "acme", hook.id).items
     assert world.deliveries.redeliver(world.jo, told.id).state is DeliveryState.PENDING
     assert [one.id for one in world.deliveries.due()] == [hook.id]
+    assert world.sender.posted == []
+
+
+def test_redelivery_in_another_format(world: World) -> None:
+    """What the format of an endpoint has no message for is refused."""
+    hook = create(world)
+    happen(world)
+    taken = claim(world, hook)
+    world.deliveries.record(taken, attempts(world, taken, TAKEN))
+    (told,) = world.deliveries.list(world.jo, "acme", hook.id).items
+    world.do(world.endpoints.update, world.jo, hook.id, EndpointDraft(format=WebhookFormat.LINEAR), ())
+    with pytest.raises(ValidationFailedError):
+        world.deliveries.redeliver(world.jo, told.id)
     assert world.sender.posted == []
 
 

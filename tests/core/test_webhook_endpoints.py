@@ -108,6 +108,8 @@ def test_update(world: World) -> None:
         update(world, made.id, etag='"1"', description="x")
     with pytest.raises(ValidationFailedError):
         update(world, made.id, "secret")
+    with pytest.raises(ValidationFailedError):
+        update(world, made.id, types=["link.*"])
 
 
 def test_disable_and_enable(world: World) -> None:

@@ -22,7 +22,7 @@ from remora.v1 import webhook_service_pb2 as pb
 from tests.receiving import LOOPBACK, Receiver, receiving
 from tests.rpc.asking import create as create_attachment
 from tests.rpc.asking import delete as delete_attachment
-from tests.running import Api, RunningServer, issue, refused, until
+from tests.running import Api, Refusal, RunningServer, issue, refused, until
 from tests.ticketing import ask
 
 CODE = grpc.StatusCode
@@ -277,6 +277,20 @@ def test_what_is_disabled_is_sent_nothing(hooks: Api, create: Create, receiver: 
     late = link(hooks, new_issue, 2)
     assert receiver.wait(2)[1].json["data"]["resource_id"] == late
     assert receiver.types == ["webhook_endpoint.tested.v1", "link.created.v1"]
+
+
+def test_few_tests_at_once(hooks: Api, create: Create) -> None:
+    """Who has many receivers tested that don't answer holds no more than a few threads of the server."""
+    answer = threading.Event()
+    with receiving(lambda _: 204 if answer.wait(30) else 500) as silent:
+        made = create(silent.url, enabled=False).webhook_endpoint
+        request = pb.TestWebhookEndpointRequest(webhook_endpoint_id=made.id)
+        asked = [hooks.webhooks.TestWebhookEndpoint.future(request) for _ in range(12)]
+        refusals = [Refusal(problem) for one in asked if (problem := one.exception()) is not None]
+        answer.set()
+    assert 1 <= len(refusals) <= 8
+    assert {one.reason for one in refusals} == {"TOO_MANY_STREAMS"}
+    assert all(one.retry.retry_delay.ToTimedelta() for one in refusals)
 
 
 def test_a_redirect_is_not_followed(hooks: Api, create: Create, receiver: Receiver) -> None:

@@ -224,13 +224,14 @@ class WebhookDeliveries:
         activity = self._store.activity(caller.workspace_id, found.activity_id)
         if activity is None:
             raise errors.NotFoundError("activity", f"activities/{found.activity_id}")
+        if not webhook_messages.can_tell(endpoint, activity):
+            raise errors.invalid("webhook_delivery_id", "is of a type that the endpoint's format does not have by now")
         attempt = self._sent(endpoint, activity)
 
         def keep() -> WebhookDelivery:
             known = self._delivery(caller, delivery_id)
             # What was taken once stays so, whatever came of sending it again.
-            is_taken = attempt.sent.succeeded or known.state is DeliveryState.SUCCEEDED
-            state = DeliveryState.SUCCEEDED if is_taken else known.state
+            state = DeliveryState.SUCCEEDED if attempt.sent.succeeded else known.state
             told = self._told(known, attempt, state, known.next_time)
             self._store.update_webhook_delivery(told)
             return told

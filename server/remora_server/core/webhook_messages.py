@@ -51,6 +51,11 @@ def types_sent(endpoint: WebhookEndpoint) -> Sequence[str] | None:
     return tuple(one for one in LINEAR_ACTIONS if not endpoint.types or one in endpoint.types) or None
 
 
+def can_tell(endpoint: WebhookEndpoint, activity: Activity) -> bool:
+    """Tell whether an endpoint's format has a message for an activity."""
+    return endpoint.format is WebhookFormat.STANDARD or activity.type in LINEAR_ACTIONS
+
+
 def message(
     endpoint: WebhookEndpoint, activity: Activity, attachment: Attachment | None, keys: Sequence[str], now: Micros
 ) -> Outgoing:

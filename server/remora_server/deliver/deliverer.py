@@ -38,6 +38,7 @@ class Deliverer:
         self._clock = clock
         self._woken = asyncio.Event()
         self._stopping = False
+        self._away = ""
         self._busy: dict[str, asyncio.Task[None]] = {}
         self._threads: Executor = ThreadPoolExecutor(8, "deliver")
 
@@ -56,8 +57,9 @@ class Deliverer:
             self._woken.clear()
             try:
                 await self._look()
+                self._away = ""
             except RemoraError as problem:
-                log.warning("webhooks wait: %s", problem)
+                self._tell_away(str(problem))
                 await asyncio.sleep(AWAY_SECONDS)
             await asyncio.sleep(REST_SECONDS)
             try:
@@ -68,6 +70,12 @@ class Deliverer:
             task.cancel()
         if self._busy:
             await asyncio.wait(self._busy.values(), timeout=STOP_SECONDS)
+
+    def _tell_away(self, why: str) -> None:
+        """Say once what is missing, not at each look."""
+        if why != self._away:
+            log.warning("webhooks wait: %s", why)
+        self._away = why
 
     async def _look(self) -> None:
         """Begin with every endpoint that something can be sent to."""

@@ -14,6 +14,8 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
+from remora_server.core.errors import RemoraError
+
 POLL_SECONDS = 1.0
 FIRST_DELAY_SECONDS, MOST_DELAY_SECONDS = 0.5, 30.0
 STEADY_SECONDS = 60.0  # Whoever lived that long is replaced without delay.
@@ -57,7 +59,7 @@ class Process:
         delay = FIRST_DELAY_SECONDS
         while not self._stopping.wait(POLL_SECONDS):
             try:
-                if not self._is_wanted():
+                if not self._wanted():
                     continue
                 began = time.monotonic()
                 code = self._run_once()
@@ -71,6 +73,12 @@ class Process:
             log.error("the process that sends webhooks ended with code %d; the next starts in %.1f s", code, delay)
             self._stopping.wait(delay)
             delay = min(delay * 2, MOST_DELAY_SECONDS)
+
+    def _wanted(self) -> bool:
+        try:
+            return self._is_wanted()
+        except RemoraError:  # Of a database that is away others tell.
+            return False
 
     def _run_once(self) -> int:
         theirs, ours = os.pipe()

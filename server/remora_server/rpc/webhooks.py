@@ -10,6 +10,7 @@ import grpc
 from remora.v1 import webhook_pb2, webhook_service_pb2_grpc
 from remora.v1 import webhook_service_pb2 as pb
 from remora_server.core import etags
+from remora_server.core.admission import Admission
 from remora_server.core.model import DeliveryState, DisabledReason, WebhookDelivery, WebhookEndpoint, WebhookFormat
 from remora_server.core.webhook_deliveries import WebhookDeliveries
 from remora_server.core.webhook_endpoints import EndpointDraft, WebhookEndpoints
@@ -43,6 +44,10 @@ REASON_NUMBERS = {
 }
 
 
+# Each holds a thread until its receiver answers; uploads want those as well.
+MAX_SENDING, MAX_SENDING_PER_PRINCIPAL = 16, 4
+
+
 class WebhookService(webhook_service_pb2_grpc.WebhookServiceServicer):
     """The RPCs of webhooks."""
 
@@ -50,6 +55,7 @@ class WebhookService(webhook_service_pb2_grpc.WebhookServiceServicer):
         self._calls = calls
         self._endpoints = endpoints
         self._deliveries = deliveries
+        self._sending = Admission(MAX_SENDING, MAX_SENDING_PER_PRINCIPAL)
 
     async def CreateWebhookEndpoint(
         self, request: pb.CreateWebhookEndpointRequest, context: grpc.aio.ServicerContext[Any, Any]
@@ -127,7 +133,9 @@ class WebhookService(webhook_service_pb2_grpc.WebhookServiceServicer):
     async def TestWebhookEndpoint(
         self, request: pb.TestWebhookEndpointRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> pb.TestWebhookEndpointResponse:
-        sent = await self._calls.wait(self._deliveries.test, caller(), request.webhook_endpoint_id)
+        who = caller()
+        with self._sending.stream(who.principal_id):
+            sent = await self._calls.wait(self._deliveries.test, who, request.webhook_endpoint_id)
         attempt = webhook_pb2.WebhookAttempt(
             succeeded=sent.succeeded,
             response_status=sent.status,
@@ -155,7 +163,9 @@ class WebhookService(webhook_service_pb2_grpc.WebhookServiceServicer):
     async def RedeliverWebhook(
         self, request: pb.RedeliverWebhookRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> pb.RedeliverWebhookResponse:
-        told = await self._calls.wait(self._deliveries.redeliver, caller(), request.webhook_delivery_id)
+        who = caller()
+        with self._sending.stream(who.principal_id):
+            told = await self._calls.wait(self._deliveries.redeliver, who, request.webhook_delivery_id)
         return pb.RedeliverWebhookResponse(webhook_delivery=_delivery(told))
 
 

@@ -138,7 +138,8 @@ class WebhookServiceServicer:
     def TestWebhookEndpoint(self, request, context):
         """Sends something made up to an endpoint, enabled or not, and tells how it went. Its type is
         `webhook_endpoint.tested.v1`, in Linear's format it is the creation of an attachment. It is no activity, and
-        neither the log nor the deliveries tell of it.
+        neither the log nor the deliveries tell of it. Only a few run at once: more are RESOURCE_EXHAUSTED
+        `TOO_MANY_STREAMS` with RetryInfo.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -153,7 +154,7 @@ class WebhookServiceServicer:
 
     def RedeliverWebhook(self, request, context):
         """Sends an activity once more, under the same `webhook-id`, and tells how it went. One that is pending is tried in
-        its turn instead, at once.
+        its turn instead, at once. Only a few run at once, as with TestWebhookEndpoint.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -54,13 +54,14 @@ class WebhookServiceStub:
     TestWebhookEndpoint: _grpc.UnaryUnaryMultiCallable[_webhook_service_pb2.TestWebhookEndpointRequest, _webhook_service_pb2.TestWebhookEndpointResponse]
     """Sends something made up to an endpoint, enabled or not, and tells how it went. Its type is
     `webhook_endpoint.tested.v1`, in Linear's format it is the creation of an attachment. It is no activity, and
-    neither the log nor the deliveries tell of it.
+    neither the log nor the deliveries tell of it. Only a few run at once: more are RESOURCE_EXHAUSTED
+    `TOO_MANY_STREAMS` with RetryInfo.
     """
     ListWebhookDeliveries: _grpc.UnaryUnaryMultiCallable[_webhook_service_pb2.ListWebhookDeliveriesRequest, _webhook_service_pb2.ListWebhookDeliveriesResponse]
     """Lists the deliveries to an endpoint, newest first."""
     RedeliverWebhook: _grpc.UnaryUnaryMultiCallable[_webhook_service_pb2.RedeliverWebhookRequest, _webhook_service_pb2.RedeliverWebhookResponse]
     """Sends an activity once more, under the same `webhook-id`, and tells how it went. One that is pending is tried in
-    its turn instead, at once.
+    its turn instead, at once. Only a few run at once, as with TestWebhookEndpoint.
     """
 
 @_typing.type_check_only
@@ -89,13 +90,14 @@ class WebhookServiceAsyncStub(WebhookServiceStub):
     TestWebhookEndpoint: _aio.UnaryUnaryMultiCallable[_webhook_service_pb2.TestWebhookEndpointRequest, _webhook_service_pb2.TestWebhookEndpointResponse]  # type: ignore[assignment]
     """Sends something made up to an endpoint, enabled or not, and tells how it went. Its type is
     `webhook_endpoint.tested.v1`, in Linear's format it is the creation of an attachment. It is no activity, and
-    neither the log nor the deliveries tell of it.
+    neither the log nor the deliveries tell of it. Only a few run at once: more are RESOURCE_EXHAUSTED
+    `TOO_MANY_STREAMS` with RetryInfo.
     """
     ListWebhookDeliveries: _aio.UnaryUnaryMultiCallable[_webhook_service_pb2.ListWebhookDeliveriesRequest, _webhook_service_pb2.ListWebhookDeliveriesResponse]  # type: ignore[assignment]
     """Lists the deliveries to an endpoint, newest first."""
     RedeliverWebhook: _aio.UnaryUnaryMultiCallable[_webhook_service_pb2.RedeliverWebhookRequest, _webhook_service_pb2.RedeliverWebhookResponse]  # type: ignore[assignment]
     """Sends an activity once more, under the same `webhook-id`, and tells how it went. One that is pending is tried in
-    its turn instead, at once.
+    its turn instead, at once. Only a few run at once, as with TestWebhookEndpoint.
     """
 
 class WebhookServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -163,7 +165,8 @@ class WebhookServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_webhook_service_pb2.TestWebhookEndpointResponse, _abc.Awaitable[_webhook_service_pb2.TestWebhookEndpointResponse]]:
         """Sends something made up to an endpoint, enabled or not, and tells how it went. Its type is
         `webhook_endpoint.tested.v1`, in Linear's format it is the creation of an attachment. It is no activity, and
-        neither the log nor the deliveries tell of it.
+        neither the log nor the deliveries tell of it. Only a few run at once: more are RESOURCE_EXHAUSTED
+        `TOO_MANY_STREAMS` with RetryInfo.
         """
 
     @_abc_1.abstractmethod
@@ -181,7 +184,7 @@ class WebhookServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_webhook_service_pb2.RedeliverWebhookResponse, _abc.Awaitable[_webhook_service_pb2.RedeliverWebhookResponse]]:
         """Sends an activity once more, under the same `webhook-id`, and tells how it went. One that is pending is tried in
-        its turn instead, at once.
+        its turn instead, at once. Only a few run at once, as with TestWebhookEndpoint.
         """
 
 def add_WebhookServiceServicer_to_server(servicer: WebhookServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
