@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
+import asyncio
+import json
+import re
+from collections.abc import Mapping
+from types import SimpleNamespace
+from typing import Any, cast
 
 import httpx
 import pytest
 from graphql import build_client_schema, build_schema, get_introspection_query, lexicographic_sort_schema, print_schema
+from starlette.datastructures import Headers
 
+from remora_server.core.errors import QuotaExceededError, StorageUnavailableError
 from remora_server.gateway.dialects.linear import FIELDS, wording
 from remora_server.gateway.graph import Field, Graph
 from remora_server.gateway.linear_loading import begin
+from remora_server.gateway.route import Visit
 from tests.running import RunningServer
 
 DOORS = {"/graphql": 400, "/public/graphql": 200}  # and how each answers to documents that it does not run
@@ -43,6 +51,7 @@ TOO_MUCH = {
     "schemas": "{" + " ".join(f"a{i}:__schema{{types{{name}}}}" for i in range(3)) + "}",
     "a deep schema": '{__type(name:"Query"){' + "fields{type{" * 8 + "name" + "}}" * 8 + "}}",
     "unknown fields": "{" + "".join(f"f{i} " for i in range(990)) + "}",
+    "pages in pages": "{attachments(first:250){nodes{issue{attachments(first:250){nodes{id}}}}}}",
 }
 
 
@@ -146,3 +155,59 @@ def test_a_root_field_that_nobody_thought_of() -> None:
         for fields in (without, free):
             with pytest.raises(LookupError, match=place):
                 Graph("linear", fields, begin, wording)
+
+
+class Answering:
+    """A graph whose `viewer` is what a test says, and who asks it."""
+
+    def __init__(self, outcome: Exception) -> None:
+        def viewer(_root: object, _info: object) -> object:
+            raise outcome
+
+        fields = {**FIELDS, "Query.viewer": Field(viewer, "CapabilityService.GetCapabilities")}
+        self._graph = Graph("linear", fields, begin, wording)
+
+    def ask(self, query: str = "{viewer{id}}", variables: Any = None) -> tuple[int, Mapping[str, str], Any]:
+        """Return status, headers and body of an answer."""
+        nothing = cast("Any", None)
+        core = cast("Any", SimpleNamespace(**dict.fromkeys(("attachments", "issues"), None)))
+        visit = Visit(core, nothing, nothing, "POST", {}, (), Headers(), nothing, lambda _rpc: None)
+        reply = asyncio.run(self._graph.answer(visit, query, variables, None))
+        return reply.status_code, reply.headers, json.loads(bytes(reply.body))
+
+
+def test_a_mistake_of_ours(caplog: pytest.LogCaptureFixture) -> None:
+    """It is told by a number alone, under which the log has everything."""
+    status, _, told = Answering(RuntimeError("SELECT secret FROM inside")).ask()
+    (error,) = told["errors"]
+    assert (status, told["data"], error["extensions"]["code"]) == (500, None, "INTERNAL_SERVER_ERROR")
+    assert "secret" not in str(told)
+    (number,) = re.findall(r"internal error ([0-9a-f]{16});", error["message"])
+    assert number in caplog.text
+    assert "SELECT secret FROM inside" in caplog.text
+
+
+def test_what_passes() -> None:
+    """A store that is away makes the whole answer one that may be tried again; a refusal does not."""
+    status, headers, told = Answering(StorageUnavailableError()).ask()
+    assert (status, headers["retry-after"], told["errors"][0]["extensions"]["code"]) == (
+        503,
+        "1",
+        "SERVICE_UNAVAILABLE",
+    )
+    full = QuotaExceededError("w", requested_bytes=1, used_bytes=1, reserved_bytes=0, limit_bytes=1)
+    status, headers, told = Answering(full).ask()
+    assert (status, told["errors"][0]["extensions"]["type"]) == (200, "usage limit exceeded")
+    assert "retry-after" not in headers
+
+
+def test_variables_that_are_nested_too_deeply(caplog: pytest.LogCaptureFixture) -> None:
+    """What exhausts the stack while it is read is a mistake of whoever sent it."""
+    deep: dict[str, Any] = {}
+    for _ in range(900):
+        deep = {"and": [deep]}
+    query = "query($f:AttachmentFilter){attachments(filter:$f){nodes{id}}}"
+    status, _, told = Answering(AssertionError()).ask(query, {"f": deep})
+    assert status == 400
+    assert told["errors"][0]["extensions"]["code"] in {"INPUT_ERROR", "QUERY_TOO_COMPLEX"}
+    assert caplog.text == ""
