@@ -42,9 +42,14 @@ def test_all_or_nothing(world: World, messages: Messages) -> None:
     seen = len(world.told())
     with pytest.raises(NotFoundError):
         world.do(messages.send, world.jo, "", [own, others])
-    for text, file_ids in (("x" * (MAX_BYTES + 1), []), ("\0", []), ("", [own] * 101)):
-        with pytest.raises(ValidationFailedError):
+    for text, file_ids, field in (
+        ("x" * (MAX_BYTES + 1), [], "text"),
+        ("\0", [], "text"),
+        ("", [own] * 101, "attachments"),
+    ):
+        with pytest.raises(ValidationFailedError) as caught:
             world.do(messages.send, world.jo, text, file_ids)
+        assert [one.field for one in caught.value.violations] == [field]
     for quoted in ("msg_none", "DEMO-1"):
         with pytest.raises(NotFoundError):
             world.do(messages.send, world.jo, "", [own], quoted)

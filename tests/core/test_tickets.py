@@ -284,8 +284,10 @@ def test_a_file_that_will_do_as_it_is(world: World) -> None:
     """Who asks for no other gets the file that is there, whatever its name, unless it is on its way out."""
     file = world.upload(world.jo, DATA, "there.txt")
 
-    def hit(caller: Caller = world.jo, *, takes_existing: bool = True, checksums: Checksums = MD5) -> str:
-        spec = FileSpec("new.txt", 7, checksums=checksums)
+    def hit(
+        caller: Caller = world.jo, *, takes_existing: bool = True, checksums: Checksums = MD5, name: str = "new.txt"
+    ) -> str:
+        spec = FileSpec(name, 7, checksums=checksums)
         issued = world.do(world.tickets.issue, caller, wanted(spec=spec, takes_existing=takes_existing))
         return issued.existing.file.id if issued.existing else ""
 
@@ -300,5 +302,5 @@ def test_a_file_that_will_do_as_it_is(world: World) -> None:
     world.do(world.attachments.delete, world.jo, attachment.id)
     fresh = hit()
     assert fresh not in {file.id, copy}
-    assert hit() == fresh
+    assert hit() == hit(name="other.txt") == fresh
     assert hit(takes_existing=False) == fresh

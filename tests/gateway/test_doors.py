@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
-from uuid import uuid4
+from collections.abc import Mapping
+from typing import Any
+from uuid import UUID, uuid4
 
 import httpx
 import pytest
 
-from remora.v1 import attachment_service_pb2, issue_pb2, issue_service_pb2
+from remora.v1 import activity_service_pb2, attachment_service_pb2, issue_pb2, issue_service_pb2
 from remora_server import dev
 from remora_server.core import ids
-from tests.media.making import encoded, half_and_half
+from tests.media.making import encoded, half_and_half, opened
 from tests.previewing import settled
 from tests.running import RunningServer, issue
 from tests.uploading import attached, read
@@ -78,6 +81,104 @@ def test_one_file_at_every_door(server: RunningServer, new_issue: str) -> None:
     activity = httpx.get(f"{base}/v1/issues/{new_issue}/activity", headers=quantify).json()["results"]
     assert [one["eventType"] for one in activity if one["eventType"].startswith("attachment.")] == [
         "attachment.created.v1"
+    ]
+
+
+def asked(url: str, key: str, query: str, given: Mapping[str, str]) -> Any:
+    """Send a GraphQL document with one input; return the data."""
+    headers = {"Authorization": f"Bearer {key}"}
+    reply = httpx.post(url, json={"query": query, "variables": {"input": given}}, headers=headers, timeout=60)
+    assert "errors" not in reply.json(), reply.text
+    return reply.json()["data"]
+
+
+def begun(base: str, key: str, data: bytes) -> Any:
+    """Begin an upload as Glue's clients do; return the ticket, or the file that is there already."""
+    query = """mutation($input: UploadTicketInput!) { uploadTicket(input: $input) {
+        ... on File { id } ... on UploadTicket { ticket: id url headers { name value } } } }"""
+    said = {
+        "name": "upside-down.png",
+        "contentLength": str(len(data)),
+        "contentMD5": base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode(),
+        "contentType": "image/png",
+    }
+    return asked(f"{base}/public/graphql", key, query, said)["uploadTicket"]
+
+
+def test_the_story_of_one_file(server: RunningServer) -> None:
+    """A picture goes round all doors of the house, and everybody sees the same one: one blob, one log."""
+    base, key, other = server.ready["http"], server.new_key(f"chat-{uuid4()}"), server.new_key("reader")
+    api, number = server.api(key), 100_000 + int(uuid4().hex[:6], 16)
+    seeded = dev.read(server.data)
+    assert seeded is not None
+    project = seeded["project"]["uuid"]  # type: ignore[index]
+    wanted = issue_pb2.Issue(workspace_id="demo", key=f"DEMO-{number}", title="The picture is upside down")
+    told = api.issues.UpsertIssue(issue_service_pb2.UpsertIssueRequest(issue=wanted)).issue
+
+    # Somebody watches the issue, before anything happens to it.
+    watched = activity_service_pb2.WatchActivitiesRequest(workspace_id="demo", subjects=[issue(told.key)])
+    watching = server.api(other).activity.WatchActivities(watched, timeout=100)
+    assert next(watching).WhichOneof("message") == "started"
+
+    # A chat program uploads the picture, as Glue's do.
+    data = encoded(half_and_half(640, 480), "PNG") + uuid4().bytes
+    ticket = begun(base, key, data)
+    sent = {one["name"]: one["value"] for one in ticket["headers"]}
+    assert httpx.put(ticket["url"], content=data, headers=sent, timeout=60).is_success
+    end = "mutation($input: CreateFileInput!) { createFile(input: $input) { id url } }"
+    file = asked(base + "/public/graphql", key, end, {"uploadTicketID": ticket["ticket"]})["createFile"]
+
+    # A bot attaches it to the issue by the URL that it was told, as Linear's do.
+    attach = """mutation($input: AttachmentCreateInput!) { attachmentCreate(input: $input) {
+        success attachment { id issue { identifier } } } }"""
+    given = {"issueId": told.key, "title": "upside-down.png", "url": file["url"]}
+    made = asked(base + "/graphql", key, attach, given)["attachmentCreate"]["attachment"]
+    assert made["issue"]["identifier"] == told.key
+    attachment_id = ids.from_uuid(ids.ATTACHMENT, UUID(made["id"]))
+
+    # A dashboard lists what hangs on the work item, as Plane's do.
+    path = f"/api/v1/workspaces/demo/projects/{project}/work-items/{ids.to_uuid(told.id)}/attachments/"
+    (listed,) = httpx.get(base + path, headers={"X-Api-Key": other}).json()
+    assert (listed["id"], listed["attributes"]["name"], listed["size"]) == (made["id"], "upside-down.png", len(data))
+
+    # A phone shows a small one, as Yandex Tracker's do; it can wait until there is one.
+    tracker = {"Authorization": f"OAuth {other}", "X-Org-Id": "1"}
+    (shown,) = httpx.get(f"{base}/v2/issues/{told.key}/attachments/", headers=tracker).json()
+    small = httpx.get(shown["thumbnail"], headers=tracker, timeout=60)
+    assert small.status_code == 200
+    assert opened(small.content).width <= 550
+
+    # A script asks what happened, as Quantify's do; and whoever watched has seen it happen.
+    quantify = {"Authorization": f"Bearer {other}"}
+    activity = httpx.get(f"{base}/v1/issues/{told.key}/activity", headers=quantify).json()["results"]
+    happened = [one for one in activity if one["eventType"].startswith("attachment.")]
+    assert [one["eventType"] for one in happened] == ["attachment.created.v1"]
+    seen: list[str] = []
+    while attachment_id not in seen:
+        message = next(watching)
+        seen += [one.resource_id for one in message.batch.activities if one.type == "attachment.created.v1"]
+    watching.cancel()
+    assert seen == [attachment_id]
+
+    # Each door hands out the same bytes, under the same number.
+    ways: list[tuple[str, dict[str, str]]] = [
+        (file["url"], {}),
+        (f"{base}{path}{listed['id']}/", {"X-Api-Key": other}),
+        (shown["content"], tracker),
+        (f"{base}/v1/issues/{told.key}/attachments/{attachment_id}/content", quantify),
+    ]
+    for url, headers in ways:
+        assert httpx.get(url, headers=headers, follow_redirects=True, timeout=60).content == data
+    assert read(server.api(other), attachment_id=attachment_id) == data
+    assert shown["id"] == ids.to_decimal(attachment_id)
+
+    # And when it is sent to the chat once more, it is there already: one file, one blob, one entry in the log.
+    assert begun(base, key, data) == {"id": file["id"]}
+    sha256 = hashlib.sha256(data).digest()
+    assert server.sql("SELECT COUNT(*) FROM blobs WHERE sha256 = ?", sha256) == [(1,)]
+    assert server.sql("SELECT COUNT(*) FROM files WHERE sha256 = ?", sha256) == [(1,)]
+    assert server.sql("SELECT type FROM activities WHERE resource_id = ?", attachment_id) == [
+        ("attachment.created.v1",)
     ]
 
 

@@ -23,6 +23,7 @@ from remora.v1 import file_service_pb2 as pb
 from tests.combinations import BLOBS
 from tests.e2e.programs import require
 from tests.gateway.exchanging import Replay, exchanges_of
+from tests.gateway.fuzzing import ODD, TRACES
 from tests.media.making import encoded, half_and_half
 from tests.previewing import settled
 from tests.running import RunningServer
@@ -279,10 +280,27 @@ def test_whose_is_whose(server: RunningServer) -> None:
         assert refusal(server, without, query, **there) == "FORBIDDEN", query
     reading = server.new_key(f"reading-{uuid4()}", scopes="files:read,attachments:write")
     assert refusal(server, reading, SEND_MESSAGE, input={"text": "x", "attachments": []}) == "FORBIDDEN"
-    assert refusal(server, reading, NODE, id="msg_none") == "FORBIDDEN"
+    for scopes in ("files:read,issues:read", "files:read,attachments:read"):
+        assert refusal(server, token_of(server, scopes), NODE, id="msg_none") == "FORBIDDEN"
     writing = server.new_key(f"writing-{uuid4()}", scopes="files:write")
-    its = uploaded(server, writing, *some())
-    assert its.startswith("fil_")
+    data, said = some()
+    assert uploaded(server, writing, data, said).startswith("fil_")
+    with_url = UPLOAD_TICKET.replace("... on File {", "... on File { url")
+    assert refusal(server, writing, with_url, input=said) == "FORBIDDEN"
+
+
+def token_of(server: RunningServer, scopes: str) -> str:
+    """Return a token of a new program of Glue's, which has no more than these scopes."""
+    made = server.report("keys", "create", "--workspace", "demo", "--user", f"glue-{uuid4()}")
+    form = {
+        "grant_type": "client_credentials",
+        "client_id": made["principal_id"],
+        "client_secret": made["key"],
+        "subject": "wks_1",
+        "redirect_uri": "https://app.example/callback",
+        "scope": scopes,
+    }
+    return str(httpx.post(f"{server.ready['http']}/oauth/token", data=form).json()["access_token"])
 
 
 def unlike(id_: str) -> str:
@@ -456,6 +474,21 @@ def test_messages_that_are_none(server: RunningServer) -> None:
         assert done(server, key, NODE, id=nothing) is None
 
 
+def test_texts_that_broke_others(server: RunningServer) -> None:
+    """Each of them, where an id or a text may stand, is found nowhere or kept as it is."""
+    key = server.new_key(f"odd-{uuid4()}")
+    for text in ODD:
+        assert done(server, key, NODE, id=text) is None
+        assert refusal(server, key, CREATE_FILE, input={"uploadTicketID": text}) == "NOT_FOUND"
+        assert refusal(server, key, SEND_MESSAGE, input={"text": "", "attachments": [text]}) == "NOT_FOUND"
+        reply = ask(server, key, SEND_MESSAGE, input={"text": text, "attachments": []})
+        assert not TRACES.search(reply.text)
+        if "\0" in text or len(text) > 4096:
+            assert reply.json()["errors"][0]["extensions"]["code"] == "BAD_USER_INPUT"
+        else:
+            assert reply.json()["data"]["sendMessage"]["text"] == text
+
+
 def test_errors(server: RunningServer) -> None:
     """Documents that are no good are answered with 200 and a code, requests that are none with 400."""
     key = str(server.ready["key"])
@@ -475,18 +508,9 @@ def test_errors(server: RunningServer) -> None:
 
 def test_a_token(server: RunningServer) -> None:
     """A program of Glue's gets a token by the scopes that Glue has, and walks the whole way with it."""
-    made = server.report("keys", "create", "--workspace", "demo", "--user", f"glue-{uuid4()}")
-    form = {
-        "grant_type": "client_credentials",
-        "client_id": made["principal_id"],
-        "client_secret": made["key"],
-        "subject": "wks_1",
-        "redirect_uri": "https://app.example/callback",
-    }
-    everything = "workspaces:read,threads:read,groups:read,threads.messages:write"
-    token = httpx.post(f"{server.ready['http']}/oauth/token", data={**form, "scope": everything}).json()["access_token"]
+    token = token_of(server, "workspaces:read,threads:read,groups:read,threads.messages:write")
     file_id = uploaded(server, token, *some())
     sent = done(server, token, SEND_MESSAGE, input={"text": "x", "attachments": [file_id]})
-    told = httpx.post(f"{server.ready['http']}/oauth/token", data={**form, "scope": "threads:read"}).json()
-    assert done(server, told["access_token"], NODE, id=sent["id"])["text"] == "x"
-    assert refusal(server, told["access_token"], UPLOAD_TICKET, input=some()[1]) == "FORBIDDEN"
+    reading = token_of(server, "threads:read")
+    assert done(server, reading, NODE, id=sent["id"])["text"] == "x"
+    assert refusal(server, reading, UPLOAD_TICKET, input=some()[1]) == "FORBIDDEN"
