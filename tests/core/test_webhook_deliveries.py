@@ -106,6 +106,20 @@ def test_going_on(world: World) -> None:
     assert resources(claim(world, hook)) == made[-1:]
 
 
+def test_what_comes_meanwhile(world: World) -> None:
+    """It may be sent under the same claim, and is kept with the rest."""
+    hook = create(world)
+    happen(world, 2)
+    taken = claim(world, hook)
+    assert world.deliveries.further(taken, taken.activities[-1]) == []
+    made = happen(world, 1)
+    more = world.deliveries.further(taken, taken.activities[-1])
+    assert [one.resource_id for one in more] == made
+    everything = replace(taken, activities=[*taken.activities, *more])
+    assert world.deliveries.record(taken, attempts(world, everything, TAKEN, TAKEN, TAKEN)) is None
+    assert world.deliveries.due() == []
+
+
 def test_filters(world: World) -> None:
     """Types, subjects, what only its creator may see, and other workspaces."""
     happen(world, key="ENG-2")

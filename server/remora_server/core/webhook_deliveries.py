@@ -136,6 +136,10 @@ class WebhookDeliveries:
 
         return self._changes.run(take)
 
+    def further(self, claim: Claim, after: Activity) -> Sequence[Activity]:
+        """Return what has come behind an activity since the claim, and may be sent under it."""
+        return self._next(claim.endpoint, after.seq, BATCH)
+
     def outgoing(self, claim: Claim, activity: Activity) -> Outgoing | Sent:
         """Return the message that tells of an activity, or why there can't be one."""
         try:

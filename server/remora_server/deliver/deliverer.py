@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import partial
 from typing import ParamSpec, TypeVar
 
 from remora_server.core.errors import RemoraError
-from remora_server.core.model import Sent, WebhookEndpoint
+from remora_server.core.model import Activity, Sent, WebhookEndpoint
 from remora_server.core.ports import Clock
 from remora_server.core.webhook_deliveries import Attempt, Claim, WebhookDeliveries
 from remora_server.deliver.sender import Sender
@@ -21,7 +21,8 @@ Result = TypeVar("Result")
 
 POLL_SECONDS = 1.0  # For endpoints that become due, and for what other processes have changed.
 REST_SECONDS = 0.05  # Between two looks, however much happens.
-BATCH_SECONDS = 0.5  # After so long it is kept what has come of sending.
+BATCH_SECONDS, MOST_ATTEMPTS = 0.5, 100  # After so long, or so many, it is kept what has come of sending.
+LINGER_SECONDS = 0.03  # For what follows at once.
 STOP_SECONDS = 5.0
 AWAY_SECONDS = 2.0
 MOST_AT_ONCE = 200
@@ -108,17 +109,29 @@ class Deliverer:
             log.warning("what came of sending to %s is not kept: %s", endpoint.id, problem)
 
     async def _send(self, claim: Claim, attempts: list[Attempt]) -> None:
-        began = time.monotonic()
-        for activity in claim.activities:
-            begin_time = self._clock.now()
-            made = await self._call(self._deliveries.outgoing, claim, activity)
-            sent = made if isinstance(made, Sent) else await self._sender.send(made)
-            attempts.append(Attempt(activity, sent, begin_time))
-            if not sent.succeeded:
-                log.info("%s to %s: %s", activity.id, claim.endpoint.id, sent.error)
-                return
-            if self._stopping or time.monotonic() - began > BATCH_SECONDS:
-                return
+        """Send what was claimed, and what comes meanwhile, until it fails or it is time to keep what has come of it."""
+        until = time.monotonic() + BATCH_SECONDS
+        waiting = claim.activities
+        while waiting:
+            for activity in waiting:
+                begin_time = self._clock.now()
+                made = await self._call(self._deliveries.outgoing, claim, activity)
+                sent = made if isinstance(made, Sent) else await self._sender.send(made)
+                attempts.append(Attempt(activity, sent, begin_time))
+                if not sent.succeeded:
+                    log.info("%s to %s: %s", activity.id, claim.endpoint.id, sent.error)
+                    return
+                if self._stopping or time.monotonic() > until or len(attempts) >= MOST_ATTEMPTS:
+                    return
+            # Each record is a commit, for which everybody's changes wait: where much happens it is one for many.
+            waiting = await self._further(claim, attempts[-1].activity)
+
+    async def _further(self, claim: Claim, after: Activity) -> Sequence[Activity]:
+        found = await self._call(self._deliveries.further, claim, after)
+        if not found:
+            await asyncio.sleep(LINGER_SECONDS)
+            found = await self._call(self._deliveries.further, claim, after)
+        return found
 
     async def _call(self, call: Callable[P, Result], *args: P.args, **kwargs: P.kwargs) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._threads, partial(call, *args, **kwargs))
