@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from remora_server.core.errors import StorageUnavailableError
 from remora_server.deliver.process import Process
 from tests.running import until
 
@@ -32,10 +33,13 @@ class Watched:
         self._told.touch()
         self.wanted = True
         self.asked = 0
+        self.problem: Exception | None = None
         self.process = Process([sys.executable, "-c", PROGRAM, str(path)], self._is_wanted)
 
     def _is_wanted(self) -> bool:
         self.asked += 1
+        if self.problem is not None:
+            raise self.problem
         return self.wanted
 
     def told(self, word: str) -> list[str]:
@@ -58,8 +62,11 @@ def test_it_is_woken_and_ended_by_its_line(watched: Watched) -> None:
     until(lambda: watched.told("began"))
     watched.process.wake()
     until(lambda: watched.told("woken"))
+    pid = int(watched.told("began")[0].split()[1])
+    os.kill(pid, signal.SIGSTOP)
     for _ in range(100_000):
         watched.process.wake()  # More than the line holds: whoever wakes never waits.
+    os.kill(pid, signal.SIGCONT)
     watched.process.stop()
     assert len(watched.told("began")) == len(watched.told("ended")) == 1
     watched.process.wake()
@@ -83,6 +90,16 @@ def test_it_runs_only_when_there_is_work(watched: Watched) -> None:
     until(lambda: watched.asked >= 2)
     assert not watched.told("began")
     watched.wanted = True
+    until(lambda: watched.told("began"))
+
+
+def test_a_database_that_is_away(watched: Watched, caplog: pytest.LogCaptureFixture) -> None:
+    """Whether it is wanted can't be told then: it is asked again, and nobody is told what others tell."""
+    watched.problem = StorageUnavailableError()
+    watched.process.start()
+    until(lambda: watched.asked >= 2)
+    assert not caplog.records
+    watched.problem = None
     until(lambda: watched.told("began"))
 
 
