@@ -101,6 +101,7 @@ def test_other_uploads_are_no_assets(world: World, assets: Assets) -> None:
     arrive(world, ticket)
     with pytest.raises(NotFoundError):
         read(assets, world.jo, ticket)
+    assert state(world, ticket) is TicketState.PENDING
     file = world.upload(world.jo, b"x")
     assert assets.file(world.jo, str(ids.to_uuid(file.id))) == file
     with pytest.raises(NotFoundError):

@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from remora.v1 import file_service_pb2
+from tests.combinations import own_urls
 from tests.running import RunningServer
 from tests.uploading import upload
 
@@ -73,6 +74,14 @@ def test_from_the_url_to_the_bytes(server: RunningServer, key: str) -> None:
     assert read(asset.url, key, **{"If-None-Match": whole.headers["etag"]}).status_code == 304
     head = read(asset.url, key, "HEAD")
     assert (head.status_code, head.content, head.headers["content-length"]) == (200, b"", str(len(DATA)))
+
+
+@own_urls
+def test_the_server_that_takes_the_bytes_makes_the_file(server: RunningServer, key: str) -> None:
+    """When the PUT is answered the file is there, without anybody having read it."""
+    told = begin(server, key).put(DATA).json()
+    assert server.sql("SELECT size_bytes FROM files WHERE id = ?", told["file_id"]) == [(len(DATA),)]
+    assert server.sql("SELECT state FROM tickets WHERE id = ?", told["upload_ticket_id"]) == [("COMPLETED",)]
 
 
 def test_one_upload_each(server: RunningServer, key: str) -> None:

@@ -84,6 +84,16 @@ def test_too_much_is_refused_at_once(server: RunningServer, path: str, what: str
     assert min(took) < LIMIT_SECONDS
 
 
+@everywhere
+def test_long_documents(server: RunningServer, path: str) -> None:
+    """A document of 100,000 characters is run, however few of them mean something, and a longer one is not."""
+    query = "{__typename}"
+    assert ask(server, path, query.ljust(100_000)).json()["data"] == {"__typename": "Query"}
+    refused = ask(server, path, query.ljust(100_001))
+    assert codes(refused) <= {"QUERY_TOO_COMPLEX", "INPUT_ERROR"}
+    assert refused.status_code == DOORS[path]
+
+
 BODIES = [
     b"[" + b",".join([b'{"query":"{__typename}"}'] * 500) + b"]",
     b"[]",

@@ -61,7 +61,7 @@ async def _caller(lending: Lending, headers: Headers) -> Caller:
     scheme, _, rest = given.partition(" ")
     key = rest.strip() if scheme.lower() in {"bearer", "oauth"} else given
     token = key or headers.get("x-api-key", "").strip()
-    if not token or " " in token:
+    if not token:
         raise errors.TokenMissingError
     caller = lending.keys.recent(token) or await lending.keys.caller(token)
     require_scope(caller, lending.scope)

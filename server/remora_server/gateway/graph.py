@@ -135,9 +135,7 @@ class Graph:
         bounds = self.bounds
         if len(query) > bounds.chars:
             raise TooComplexError(f"The document has more than {bounds.chars} characters; put values into variables.")
-        document = parse(
-            query, max_tokens=bounds.tokens, max_comments=bounds.comments, allow_empty_selection_sets=False
-        )
+        document = parse(query, max_tokens=bounds.tokens, allow_empty_selection_sets=False)
         require_bounded(document, bounds)
         if errors := validate(self.schema, document, max_errors=MAX_ERRORS):
             raise _InvalidError(errors)

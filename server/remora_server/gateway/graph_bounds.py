@@ -39,7 +39,6 @@ class Bounds:
 
     chars: int = 100_000
     tokens: int = 3000  # Clients of Linear need some 400.
-    comments: int = 1000
     depth: int = 15
     introspection_depth: int = 25  # Tools that fetch a schema go deeper than anybody else.
     introspections: int = 2

@@ -55,8 +55,6 @@ def problem_at(error: GraphQLError, where: str) -> Problem:
     if isinstance(cause, GraphQLError):
         code = PARSE_FAILED if isinstance(error, GraphQLSyntaxError) else BAD_INPUT
         return Problem(error.message, str((error.extensions or {}).get("code", code)), 400)
-    if isinstance(cause, RecursionError):
-        return Problem("what was sent is nested too deeply; send less at once.", TOO_COMPLEX, 400)
     number = secrets.token_hex(8)
     log.error("internal error %s in %s", number, where, exc_info=cause)
     return internal(number)

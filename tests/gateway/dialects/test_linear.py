@@ -234,12 +234,14 @@ def test_filters(ask: Ask, new_issue: str) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    ["first:0", "first:251", "last:-1", "first:1,last:1", 'after:"x"', 'before:"x"', 'first:1,before:"x"',
-     'last:1,after:"x"', 'after:"x",before:"x"', "first:99999999999"],
+    ["first:0", "first:251", "last:-1", "first:1,last:1", 'after:"x"', 'before:"x"', "first:1,before:CURSOR",
+     "last:1,after:CURSOR", "after:CURSOR,before:CURSOR", "first:99999999999"],
 )  # fmt: skip
-def test_bad_pages(ask: Ask, arguments: str) -> None:
+def test_bad_pages(ask: Ask, new_issue: str, arguments: str) -> None:
     """A page that can't be is refused."""
-    (error,) = ask("{attachments(%s){nodes{id}}}" % arguments)
+    ask(CREATE, i={"issueId": new_issue, "title": "t", "url": next(_urls)})
+    cursor = ask("{attachments(first:1){pageInfo{endCursor}}}")["attachments"]["pageInfo"]["endCursor"]
+    (error,) = ask("{attachments(%s){nodes{id}}}" % arguments.replace("CURSOR", f'"{cursor}"'))
     assert error["extensions"]["type"] in {"invalid input", "graphql error"}
     assert error["extensions"]["statusCode"] == 400
 
@@ -468,6 +470,7 @@ def test_no_query_for_each_row(world: World, monkeypatch: pytest.MonkeyPatch) ->
                 world.do(world.attachments.upsert, world.jo, draft)
 
     queries: list[str] = []
+    asked: set[str] = set()
     select, row, rows = world.database.select, world.database.row, world.database.rows
     for name, real in (("select", select), ("row", row), ("rows", rows)):
 
@@ -486,9 +489,8 @@ def test_no_query_for_each_row(world: World, monkeypatch: pytest.MonkeyPatch) ->
     def run() -> tuple[int, int, int]:
         calls = Counting(world)
         core = cast("Any", Rules(world.attachments, world.issues, world.clock))
-        visit = Visit(
-            core, cast("Any", calls), world.jo, "POST", {}, (), Headers(), cast("Any", None), lambda _rpc: None
-        )
+        nothing = cast("Any", None)
+        visit = Visit(core, cast("Any", calls), world.jo, "POST", {}, (), Headers(), nothing, asked.add)
         queries.clear()
         reply = asyncio.run(graph.answer(visit, query, None, None))
         text = bytes(reply.body).decode()
@@ -503,3 +505,5 @@ def test_no_query_for_each_row(world: World, monkeypatch: pytest.MonkeyPatch) ->
     assert large > 3 * small
     assert few == many
     assert many[1] <= 10
+    # And each kind of thing asks for its own scope.
+    assert asked == {"IssueService.GetIssue", "IssueService.ListIssues", "AttachmentService.ListAttachments"}

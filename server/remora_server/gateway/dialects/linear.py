@@ -80,7 +80,7 @@ def credential(headers: Headers) -> str:
     given = headers.get("authorization", "").strip()
     scheme, _, token = given.partition(" ")
     key = token.strip() if scheme.lower() == "bearer" else given
-    if not key or " " in key:
+    if not key:
         raise errors.TokenMissingError
     return key
 
