@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import json
+import ssl
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
@@ -20,6 +23,8 @@ from gql.transport.httpx import HTTPXTransport
 
 from remora.v1 import file_pb2
 from remora.v1 import file_service_pb2 as pb
+from remora_server.core.model import Checksums
+from remora_server.gateway.dialects.glue import GlueVisit, content_md5
 from tests.combinations import BLOBS
 from tests.e2e.programs import require
 from tests.gateway.exchanging import Replay, exchanges_of
@@ -42,7 +47,7 @@ NODE = (
     "query($id: ID!) { node(id: $id) { __typename " + FILE + " ... on Message { text attachments { " + FILE + " } } } }"
 )
 MODES = ("put", "form")
-HTTP = httpx.Client(timeout=60)  # To make one takes longer than most requests.
+TLS = ssl.create_default_context()  # Not needed, but httpx would make one for each request.
 modes = pytest.mark.parametrize("mode", MODES)
 
 
@@ -97,7 +102,7 @@ def ask(server: RunningServer, key: str, query: str, **variables: Any) -> httpx.
     """Send a document."""
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     sent = {"query": query, "variables": variables}
-    return HTTP.post(f"{server.ready['http']}/public/graphql", json=sent, headers=headers)
+    return httpx.post(f"{server.ready['http']}/public/graphql", json=sent, headers=headers, timeout=60, verify=TLS)
 
 
 def done(server: RunningServer, key: str, query: str, **variables: Any) -> Any:
@@ -397,6 +402,28 @@ def test_a_file_that_came_by_a_stream(server: RunningServer, size: int) -> None:
     assert told["a"] == told["b"] == {"contentMD5": said["contentMD5"]}
     assert done(server, key, UPLOAD_TICKET, input=said)["id"] == file.id
     assert done(server, key, NODE, id=file.id)["metadata"] is None
+
+
+def test_a_file_is_read_once_for_its_md5() -> None:
+    """However often one document asks for the MD5 of one content, and whatever else it asks for, it is read once."""
+    reads: list[str] = []
+
+    class Calls:
+        async def wait(self, call: Callable[[Any], bytes], file: Any) -> bytes:
+            reads.append(file.blob_id)
+            await asyncio.sleep(0)
+            return call(file)
+
+    core = SimpleNamespace(digests=SimpleNamespace(md5_of=lambda _: b"x" * 16))
+    visit: Any = SimpleNamespace(calls=Calls(), core=core)
+    info: Any = SimpleNamespace(context=GlueVisit(visit, "HTTP_PUT"))
+    files = [SimpleNamespace(blob_id=name, checksums=Checksums()) for name in ("a", "b", "a", "a")]
+
+    async def ask_for_all() -> list[str]:
+        return await asyncio.gather(*(content_md5({"file": file}, info) for file in files))
+
+    assert asyncio.run(ask_for_all()) == [base64.b64encode(b"x" * 16).decode()] * 4
+    assert sorted(reads) == ["a", "b"]
 
 
 @pytest.mark.parametrize(
