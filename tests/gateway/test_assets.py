@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import httpx
 import pytest
 
 from remora.v1 import file_service_pb2
-from tests.combinations import own_urls
-from tests.running import RunningServer
+from remora_server.stores.blobs_local import LocalBlobs
+from tests.combinations import only_disk, own_urls
+from tests.running import RunningServer, until
 from tests.uploading import upload
 
 BEGIN = """mutation($size: Int!) { fileUpload(filename: "a.bin", contentType: "application/octet-stream", size: $size) {
@@ -82,6 +84,26 @@ def test_the_server_that_takes_the_bytes_makes_the_file(server: RunningServer, k
     told = begin(server, key).put(DATA).json()
     assert server.sql("SELECT size_bytes FROM files WHERE id = ?", told["file_id"]) == [(len(DATA),)]
     assert server.sql("SELECT state FROM tickets WHERE id = ?", told["upload_ticket_id"]) == [("COMPLETED",)]
+
+
+@only_disk
+def test_bytes_whose_server_died(start_server: Callable[..., RunningServer]) -> None:
+    """What was stored when a server died before it made the file can be read, and is kept by a sweep at the latest."""
+    server = start_server("--ticket-ttl", "3s", "--gc-interval", "1s")
+    key = str(server.ready["key"])
+    read_first, left_alone = begin(server, key), begin(server, key)
+    store = LocalBlobs(server.data / "blobs")
+    for asset in (read_first, left_alone):
+        ticket_id = urlsplit(asset.put_url).path.rpartition("/")[2]
+        staged = store.stage(ticket_id, 0, 1)
+        staged.write(DATA)
+        staged.sync()
+        staged.close()
+        assert store.land(ticket_id, 1)
+    assert read(read_first.url, key).content == DATA
+    until(lambda: server.sql("SELECT COUNT(*) FROM files") == [(2,)], seconds=30)
+    assert server.sql("SELECT DISTINCT state FROM tickets") == [("COMPLETED",)]
+    assert read(left_alone.url, key).content == DATA
 
 
 def test_one_upload_each(server: RunningServer, key: str) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from remora_server.core import ids
+from remora_server.core.errors import ValidationFailedError
 from remora_server.core.model import Actor, Assignee, Attachment, Issue, Metadata, Micros, Subject
 
 SECOND: Micros = 1_000_000
@@ -51,8 +52,8 @@ def moment(time: Micros | None) -> str | None:
 
 def uuid(id_: str) -> str:
     """Return an id as Linear spells it; what is none, such as the name of the service itself, stays as it is."""
-    with contextlib.suppress(Exception):
-        return str(ids.to_uuid(id_))
+    with contextlib.suppress(ValidationFailedError):
+        return str(ids.to_uuid(ids.parse(id_.rpartition("_")[0], id_, "id")))
     return id_
 
 
