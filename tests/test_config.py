@@ -141,6 +141,7 @@ def test_durations_have_units(text: str, seconds: float) -> None:
             "https://a.example/path",
             "must be a comma list of origins such as https://tracker.example.com, or *",
         ),
+        ("REMORA_PLANE_TYPES", "image/png,jpeg", "must be a comma list of content types such as image/png"),
         (
             "REMORA_SCANNER",
             "localhost:3310",

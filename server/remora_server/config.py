@@ -124,6 +124,13 @@ def _words(text: str) -> tuple[str, ...]:
     return tuple(word.strip() for word in text.split(",") if word.strip())
 
 
+def _types(text: str) -> tuple[str, ...]:
+    words = _words(text)
+    if any(not all(word.partition("/")) for word in words):
+        raise ValueError("must be a comma list of content types such as image/png")
+    return words
+
+
 def _networks(text: str) -> tuple[IPNetwork, ...]:
     try:
         return tuple(ipaddress.ip_network(word) for word in _words(text))
@@ -220,7 +227,7 @@ class Config:
     cors_origins: tuple[str, ...] = _setting(_web_origins, "", "web origins (a,b,c) that may call the HTTP port")
     plane_rate: int = _setting(_whole(0, 10**9), "0", "requests a minute that one key may make as Plane; 0 is no limit")
     plane_max_bytes: int = _setting(_size(1), "5MiB", "size to which files uploaded as Plane are clamped")
-    plane_types: tuple[str, ...] = _setting(_words, "", "content types (a,b,c) accepted as Plane; empty is all")
+    plane_types: tuple[str, ...] = _setting(_types, "", "content types (a/b,c/d) accepted as Plane; empty is all")
     yandex_max_bytes: int = _setting(_size(1), "1GiB", "the largest file that is taken as Yandex Tracker")
     glue_tickets: str = _setting(_choice("put", "form"), "put", "how Glue tickets are uploaded: put or form")
     scanner: str = _setting(

@@ -93,8 +93,10 @@ class SizeMismatchError(RemoraError):
     reason = "SIZE_MISMATCH"
 
     def __init__(self, expected: int, actual: int) -> None:
+        came = "more" if actual > expected else str(actual)  # Nobody reads on to learn how many more.
         super().__init__(
-            f"declared {expected} bytes, received {actual}; start a new upload with the size that you send.",
+            f"declared {expected} bytes, but {came} came, and nothing was stored; "
+            "send exactly as many as were declared, or declare what you send.",
             metadata={"expected": str(expected), "actual": str(actual)},
         )
 

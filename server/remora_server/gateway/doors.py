@@ -134,6 +134,6 @@ class Elsewhere:
 
 
 def _pattern(path: str, ends_freely: bool) -> re.Pattern[str]:  # noqa: FBT001 - private
-    parts = re.split(r"<(\w+)>", path)
+    parts = re.split(r"<(\w+)>", path.rstrip("/") if ends_freely else path)
     made = "".join(f"(?P<{part}>[^/]+)" if place % 2 else re.escape(part) for place, part in enumerate(parts))
     return re.compile(f"{made}/?" if ends_freely else made)

@@ -68,7 +68,9 @@ async def _token(grants: Grants, body: Body) -> Response:
         granted = await grants.grant(principal_id, key, wanted)
     except (TokenMissingError, TokenExpiredError) as problem:
         raise _RefusedError(
-            "invalid_client", "client_id must be the id of a user, client_secret a key of theirs.", 401
+            "invalid_client",
+            "client_id must be the id of a user (principal_id of `remora-server keys list`), client_secret their key.",
+            401,
         ) from problem
     if granted is None:
         raise _RefusedError("invalid_scope", "the key has none of these scopes.")

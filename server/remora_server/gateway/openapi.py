@@ -82,10 +82,11 @@ def _operation(dialect: Dialect, route: Route, scope: str) -> dict[str, Any]:
         for name in re.findall(r"<(\w+)>", route.path)
     ]
     asked = [{"name": name, "in": "query", "schema": _schema(kind)} for name, kind in route.query.items()]
+    asks = f"the scope `{scope}`" if scope else "any key"
     operation: dict[str, Any] = {
         "operationId": f"{dialect.name}.{_word(route)}",
         "summary": (inspect.getdoc(route.handler) or "").partition("\n")[0],
-        "description": f"As {route.rpc}, with the scope `{scope}`. Source: {route.source}.",
+        "description": f"As {route.rpc}, with {asks}. Source: {route.source}.",
         "tags": [dialect.name],
         "parameters": [*places, *asked],
         "security": [{name: [scope] if name == "token" and scope else []} for name in dialect.security],

@@ -109,6 +109,16 @@ def desk(server: RunningServer, new_issue: str, request: pytest.FixtureRequest) 
     return desk_at(server, str(1000 + int(new_issue.rpartition("-")[2])), request.param)
 
 
+def test_a_path_without_its_slash(desk: Desk) -> None:
+    """A path may end without the slash that Plane's own have, but not with two."""
+    id_ = desk.upload(b"logo")
+    listed = desk.call("GET", desk.files.removesuffix("/"))
+    assert [one["id"] for one in listed.json()] == [id_]
+    assert desk.call("GET", f"{desk.files}{id_}").status_code == 302
+    assert desk.call("DELETE", f"{desk.files}{id_}").status_code == 204
+    assert desk.call("GET", f"{desk.files}/").status_code == 404
+
+
 @pytest.fixture
 def one(server: RunningServer, new_issue: str) -> Desk:
     """Return a desk with the new spelling."""

@@ -315,7 +315,9 @@ def plane(max_bytes: int, types: frozenset[str], rate: Rate | None) -> Dialect:
     """Return the dialect with the settings that it has."""
     served = routes(Uploads(max_bytes, types))
     keys = ("apiKey", "bearer", "token")
-    return Dialect("plane", ("/api/v1/",), served, credential, refusal, failure, keys, places=PLACES, rate=rate)
+    return Dialect(
+        "plane", ("/api/v1/",), served, credential, refusal, failure, keys, ends_freely=True, places=PLACES, rate=rate
+    )
 
 
 async def _place(visit: Visit) -> Place:

@@ -342,7 +342,7 @@ ROUTES = (
     Route("GET", f"{ISSUE}/remotelinks", "LinkService.ListLinks", list_remotelinks, SOURCE),
     Route(
         "POST", f"{ISSUE}/remotelinks", "LinkService.CreateLink", create_remotelink, SOURCE,
-        body={"relationship": f"{RELATES}|{RELATES.lower()}", "key*": "string", "origin": "string"}, statuses=(201,),
+        body={"relationship": "string", "key*": "string", "origin": "string"}, statuses=(201,),
     ),
     Route(
         "DELETE", f"{ISSUE}/remotelinks/<link>", "LinkService.DeleteLink", delete_remotelink, SOURCE,
