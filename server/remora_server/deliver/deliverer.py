@@ -11,7 +11,7 @@ from functools import partial
 from typing import ParamSpec, TypeVar
 
 from remora_server.core.errors import RemoraError
-from remora_server.core.model import Activity, Sent, WebhookEndpoint
+from remora_server.core.model import Activity, Outgoing, Sent, WebhookEndpoint
 from remora_server.core.ports import Clock
 from remora_server.core.webhook_deliveries import Attempt, Claim, WebhookDeliveries
 from remora_server.deliver.sender import Sender
@@ -116,7 +116,7 @@ class Deliverer:
             for activity in waiting:
                 begin_time = self._clock.now()
                 made = await self._call(self._deliveries.outgoing, claim, activity)
-                sent = made if isinstance(made, Sent) else await self._sender.send(made)
+                sent = made if isinstance(made, Sent) else await self._sent(made, claim, attempts)
                 attempts.append(Attempt(activity, sent, begin_time))
                 if not sent.succeeded:
                     log.info("%s to %s: %s", activity.id, claim.endpoint.id, sent.error)
@@ -125,6 +125,19 @@ class Deliverer:
                     return
             # Each record is a commit, for which everybody's changes wait: where much happens it is one for many.
             waiting = await self._further(claim, attempts[-1].activity)
+
+    async def _sent(self, outgoing: Outgoing, claim: Claim, attempts: list[Attempt]) -> Sent:
+        """Send one message; what was sent before it is kept meanwhile if its receiver takes its time."""
+        sending = asyncio.create_task(self._sender.send(outgoing))
+        try:
+            done, _ = await asyncio.wait({sending}, timeout=BATCH_SECONDS)
+            if attempts and not done:
+                # The claim stays as good as it was: it is the same endpoint, and what is being sent is next.
+                await asyncio.shield(self._call(self._deliveries.record, claim, tuple(attempts)))
+                attempts.clear()
+            return await sending
+        finally:
+            sending.cancel()
 
     async def _further(self, claim: Claim, after: Activity) -> Sequence[Activity]:
         found = await self._call(self._deliveries.further, claim, after)
