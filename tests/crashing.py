@@ -34,7 +34,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from remora_server import __main__, app
+from remora_server import __main__, app, opening
 from remora_server.core.intake import Intake, Taken
 from remora_server.core.model import Checksums
 from remora_server.core.ports import BlobReader, Staged
@@ -305,5 +305,6 @@ if __name__ == "__main__":
         break_bucket()
     vars(blobs_local)["StagedFile"] = BreakingStagedFile
     vars(database_postgres)["Postgres"] = BreakingPostgres
-    vars(app).update(LocalBlobs=BreakingBlobs, Intake=BreakingIntake, Sqlite=BreakingSqlite)
+    vars(app).update(Intake=BreakingIntake)
+    vars(opening).update(LocalBlobs=BreakingBlobs, Sqlite=BreakingSqlite)
     sys.exit(__main__.main())

@@ -29,7 +29,7 @@ from remora.v1 import (
     upload_ticket_service_pb2_grpc,
     webhook_service_pb2_grpc,
 )
-from remora_server import app, config
+from remora_server import app, config, opening
 from remora_server.config import Config
 from remora_server.core.tenants import DEFAULT_SCOPES
 from tests import combinations
@@ -145,8 +145,8 @@ class RunningServer:
     def new_key(self, user: str, *, workspace: str = "demo", scopes: str = "", expires_in: float | None = None) -> str:
         """Make a key for a user, and the workspace if need be, as the commands do but without starting a program."""
         kept_for = None if expires_in is None else int(expires_in * app.SECOND)
-        with app.open_stores(self.config()) as stores:
-            tenants = app.tenants_of(stores)
+        with opening.open_stores(self.config()) as stores:
+            tenants = opening.tenants_of(stores)
 
             def make() -> str:
                 owner, _ = tenants.create_workspace(workspace)

@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import pytest
 
-from remora_server import __main__, app
+from remora_server import __main__, opening
 from remora_server.stores import gcs_calls
 from tests import postgres
 from tests.gcs.running import RunningGcs
@@ -28,7 +28,7 @@ def port() -> Iterator[int]:
 @pytest.fixture(autouse=True)
 def _logged(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Have the program, which runs in this process here, neither wait long nor keep its own log."""
-    monkeypatch.setattr(app, "CONNECT_SECONDS", 0.6)
+    monkeypatch.setattr(opening, "CONNECT_SECONDS", 0.6)
     monkeypatch.setattr(gcs_calls, "Patience", partial(gcs_calls.Patience, 0.3, 0.3, 0.3))
     handlers = list(logging.getLogger().handlers)
     yield
@@ -47,7 +47,7 @@ def test_a_database_that_does_not_run(
     """One line says that it is tried again; the end names the setting, and what to check, without the password."""
     monkeypatch.setenv("REMORA_DATABASE_URL", f"postgresql://remora:hush@127.0.0.1:{port}/remora")
     assert __main__.main([*command, "--data", str(tmp_path)]) == __main__.REFUSED
-    (line,) = [record.getMessage() for record in caplog.records if record.name == app.__name__]
+    (line,) = [record.getMessage() for record in caplog.records if record.name == opening.__name__]
     name = f"the database of REMORA_DATABASE_URL (postgresql://remora:***@127.0.0.1:{port}/remora)"
     assert line.startswith(f"{name} does not answer; trying for 0.6 seconds: ")
     said = capsys.readouterr().err

@@ -13,7 +13,7 @@ from typing import NoReturn
 
 import uvloop
 
-from remora_server import app, config, dev
+from remora_server import app, config, dev, opening, process
 from remora_server.config import Config, ConfigError
 from remora_server.core import ids
 from remora_server.core.errors import RemoraError
@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return DONE
     except (
         *(RemoraError, LeaseHeldError, ForeignBlobsError, OSError),
-        *(app.NotMigratedError, app.BlobsUnreachableError, DatabaseUnreachableError),
+        *(opening.NotMigratedError, opening.BlobsUnreachableError, DatabaseUnreachableError),
     ) as problem:
         return _refuse(options, str(problem), REFUSED)
     except KeyboardInterrupt:
@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _serve(settings: Config, options: argparse.Namespace) -> int:
-    app.raise_file_limit()
+    process.raise_file_limit()
     if options.as_worker is not None:
         parent = Parent(options.as_worker)
         return _serve_here(settings, options, lambda _: parent.tell_ready(), is_worker=True)
@@ -100,7 +100,7 @@ def _program() -> list[str]:
 def _serve_here(
     settings: Config, options: argparse.Namespace, on_ready: Callable[[app.Ready], None], *, is_worker: bool
 ) -> int:
-    app.tune_allocator()
+    process.tune_allocator()
     delivering = [*_program(), "deliver", *sys.argv[2:], "--as-child"]
     uvloop.run(app.serve(settings, dev_mode=options.dev, on_ready=on_ready, delivering=delivering, is_worker=is_worker))
     return DONE
@@ -112,7 +112,7 @@ def _deliver(settings: Config, options: argparse.Namespace) -> int:
 
 
 def _migrate(settings: Config, options: argparse.Namespace) -> int:
-    with app.open_stores(settings, migrating=True):
+    with opening.open_stores(settings, migrating=True):
         pass
     name = settings.database_name
     _say(options, {"migrated": True, "database": name}, f"{name} is up to date")
@@ -126,8 +126,8 @@ def _gc(settings: Config, options: argparse.Namespace) -> int:
         blobs = done.deleted_blobs + done.orphan_blobs
         progress.show(lambda: f"{blobs} blobs ({done.deleted_bytes} bytes), {done.purged_files} files so far")
 
-    with app.open_stores(settings, needing_blobs=True) as stores, Progress(sys.stderr) as progress:
-        swept = app.sweep_of(stores).sweep(int(grace * SECOND), dry_run=options.dry_run, told=told)
+    with opening.open_stores(settings, needing_blobs=True) as stores, Progress(sys.stderr) as progress:
+        swept = opening.sweep_of(stores).sweep(int(grace * SECOND), dry_run=options.dry_run, told=told)
     report = {name: getattr(swept, name) for name in swept.__slots__}
     would = "would remove" if swept.dry_run else "removed"
     removed = swept.deleted_blobs + swept.orphan_blobs
@@ -145,8 +145,8 @@ def _fsck(settings: Config, options: argparse.Namespace) -> int:
     def told(done: int, total: int) -> None:
         progress.show(lambda: f"checked {done} of {total} blobs")
 
-    with app.open_stores(settings, needing_blobs=True) as stores, Progress(sys.stderr) as progress:
-        checked = app.check_of(stores).run(told)
+    with opening.open_stores(settings, needing_blobs=True) as stores, Progress(sys.stderr) as progress:
+        checked = opening.check_of(stores).run(told)
     report = checked.report()
     state = "clean" if checked.clean else "not clean"
     lines = [f"{state}: {checked.files} files, {checked.blobs} blobs, {len(checked.orphans)} orphans"]
@@ -163,8 +163,8 @@ def _previews(settings: Config, options: argparse.Namespace) -> int:
 
     report: dict[str, object] = {}
     lines = []
-    with app.open_stores(settings, needing_blobs=which is Retry.ALL) as stores:
-        previews = app.previews_of(settings, stores)
+    with opening.open_stores(settings, needing_blobs=which is Retry.ALL) as stores:
+        previews = opening.previews_of(settings, stores)
         if which is not None:
             with Progress(sys.stderr) as progress:
                 retried = previews.retry(which, told)
@@ -185,15 +185,15 @@ def _previews(settings: Config, options: argparse.Namespace) -> int:
 
 
 def _workspaces_create(settings: Config, options: argparse.Namespace) -> int:
-    with app.open_stores(settings, migrating=True) as stores:
-        workspace, created = stores.writer.run(lambda: app.tenants_of(stores).create_workspace(options.name))
+    with opening.open_stores(settings, migrating=True) as stores:
+        workspace, created = stores.writer.run(lambda: opening.tenants_of(stores).create_workspace(options.name))
     report = {"workspace_id": workspace.id, "slug": workspace.slug, "created": created}
     _say(options, report, f"{workspace.id}  {workspace.slug}{'' if created else '  (was there)'}")
     return DONE
 
 
 def _workspaces_list(settings: Config, options: argparse.Namespace) -> int:
-    with app.open_stores(settings) as stores:
+    with opening.open_stores(settings) as stores:
         for workspace in stores.metadata.list_workspaces():
             report = {"workspace_id": workspace.id, "slug": workspace.slug, "name": workspace.name}
             _say(options, report, f"{workspace.id}  {workspace.slug}")
@@ -201,8 +201,8 @@ def _workspaces_list(settings: Config, options: argparse.Namespace) -> int:
 
 
 def _projects_create(settings: Config, options: argparse.Namespace) -> int:
-    with app.open_stores(settings) as stores:
-        tenants = app.tenants_of(stores)
+    with opening.open_stores(settings) as stores:
+        tenants = opening.tenants_of(stores)
         workspace = tenants.workspace(options.workspace)
         project, _ = stores.writer.run(lambda: tenants.create_project(workspace, options.key))
     uuid = str(ids.to_uuid(project.id))
@@ -213,8 +213,8 @@ def _projects_create(settings: Config, options: argparse.Namespace) -> int:
 def _keys_create(settings: Config, options: argparse.Namespace) -> int:
     scopes = options.scopes.split(",") if options.scopes else DEFAULT_SCOPES
     expires_in = None if options.expires_in is None else int(options.expires_in * SECOND)
-    with app.open_stores(settings) as stores:
-        tenants = app.tenants_of(stores)
+    with opening.open_stores(settings) as stores:
+        tenants = opening.tenants_of(stores)
         workspace = tenants.workspace(options.workspace)
         text, key = stores.writer.run(lambda: tenants.create_key(workspace, options.user, scopes, expires_in))
     _say(
@@ -226,8 +226,8 @@ def _keys_create(settings: Config, options: argparse.Namespace) -> int:
 
 
 def _keys_list(settings: Config, options: argparse.Namespace) -> int:
-    with app.open_stores(settings) as stores:
-        for key in stores.metadata.list_keys(app.tenants_of(stores).workspace(options.workspace).id):
+    with opening.open_stores(settings) as stores:
+        for key in stores.metadata.list_keys(opening.tenants_of(stores).workspace(options.workspace).id):
             report = {
                 "key_id": key.id,
                 "principal_id": key.principal.id,
@@ -243,8 +243,8 @@ def _keys_list(settings: Config, options: argparse.Namespace) -> int:
 
 
 def _keys_revoke(settings: Config, options: argparse.Namespace) -> int:
-    with app.open_stores(settings) as stores:
-        stores.writer.run(lambda: app.tenants_of(stores).revoke_key(options.key_id))
+    with opening.open_stores(settings) as stores:
+        stores.writer.run(lambda: opening.tenants_of(stores).revoke_key(options.key_id))
     _say(options, {"key_id": options.key_id, "revoked": True}, f"{options.key_id} is revoked")
     return DONE
 

@@ -10,7 +10,7 @@ import grpc
 import uvloop
 
 from remora.v1 import attachment_service_pb2, file_service_pb2
-from remora_server.app import tune_allocator
+from remora_server.process import tune_allocator
 
 
 async def _serve() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from remora.v1 import activity_service_pb2, capability_service_pb2, upload_ticket_pb2
 from remora.v1 import file_service_pb2 as pb
-from remora_server import app
+from remora_server import opening
 from remora_server.core.check import Checked
 from remora_server.core.sweep import Sweep, Swept
 from remora_server.stores.metadata import SqlMetadata
@@ -51,14 +51,14 @@ def started() -> Iterator[Started]:
 
 def sweep(server: RunningServer, grace: int) -> Swept:
     """Do what `gc` does, without starting a process."""
-    with app.open_stores(server.config()) as stores:
-        return app.sweep_of(stores).sweep(grace)
+    with opening.open_stores(server.config()) as stores:
+        return opening.sweep_of(stores).sweep(grace)
 
 
 def check(server: RunningServer) -> Checked:
     """Do what `fsck` does, without starting a process."""
-    with app.open_stores(server.config()) as stores:
-        return app.check_of(stores).run()
+    with opening.open_stores(server.config()) as stores:
+        return opening.check_of(stores).run()
 
 
 def by_unary(api: Api, _ticket_id: str, data: bytes) -> None:
@@ -261,9 +261,9 @@ def test_gc_spares_an_upload_that_is_finished_while_it_looks(held: Callable[[str
             self.finish(ticket_ids)
             return found
 
-    with app.open_stores(server.config()) as stores:
+    with opening.open_stores(server.config()) as stores:
         late = Late(stores.database)
-        swept = Sweep(late, stores.blobs, stores.writer, stores.clock, app.leases_of(stores)).sweep(0)
+        swept = Sweep(late, stores.blobs, stores.writer, stores.clock, opening.leases_of(stores)).sweep(0)
     assert not late.waiting
     assert swept.orphan_blobs == 0
     assert read(api, call.result().file.id) == data

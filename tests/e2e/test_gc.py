@@ -14,7 +14,7 @@ import pytest
 
 from remora.v1 import attachment_service_pb2
 from remora.v1 import file_service_pb2 as pb
-from remora_server import app
+from remora_server import opening
 from remora_server.core import ids
 from remora_server.core.model import Lease
 from remora_server.core.sweep import LEASE
@@ -63,7 +63,7 @@ def test_a_server_sweeps_by_itself(start_server: Start) -> None:
 def test_one_sweep_at_a_time(start_server: Start) -> None:
     """While one process sweeps, `gc` says which, and ends with 1; a dry run is free, and so is `gc` afterwards."""
     server = start_server()
-    with app.open_stores(server.config()) as stores, app.leases_of(stores).held(LEASE):
+    with opening.open_stores(server.config()) as stores, opening.leases_of(stores).held(LEASE):
         refused = server.command("gc", "--json", check=False)
         assert refused.returncode == 1
         message = json.loads(refused.stderr)["error"]["message"]
@@ -245,7 +245,7 @@ def make_work(server: RunningServer) -> dict[str, bytes]:
             api.attachments.DeleteAttachment(attachment_service_pb2.DeleteAttachmentRequest(attachment_id=held))
         append(api, new_ticket(api, spec_of(size_bytes=60 * KIB)).id, 0, os.urandom(20 * KIB))
     server.stop()
-    with app.open_stores(server.config()) as stores:
+    with opening.open_stores(server.config()) as stores:
         assert any(blob.is_inline for blob in stores.metadata.blobs_after("", 99))
         assert not all(blob.is_inline for blob in stores.metadata.blobs_after("", 99))
         for _ in range(8):
@@ -266,7 +266,7 @@ def make_all_older(server: RunningServer) -> None:
         (Tickets, (Tickets.create_time, Tickets.expire_time)),
         (UploadSessions, (UploadSessions.update_time,)),
     )
-    with app.open_stores(server.config()) as stores:
+    with opening.open_stores(server.config()) as stores:
         for table, columns in times:
             older = table.update({column: column - DAY * 10**6 for column in columns})
             stores.writer.run(partial(stores.database.execute, older))
@@ -281,7 +281,7 @@ def make_young(server: RunningServer) -> tuple[str, str, str]:
     running = new_ticket(api).id
     append(api, running, 0, os.urandom(20 * KIB))
     server.stop()
-    with app.open_stores(server.config()) as stores:
+    with opening.open_stores(server.config()) as stores:
         orphan = ids.new_id(ids.BLOB)
         stores.blobs.put(orphan, b"young")
         return deleted, running, orphan
@@ -289,7 +289,7 @@ def make_young(server: RunningServer) -> tuple[str, str, str]:
 
 def state_of(server: RunningServer) -> object:
     """Return what lies in the blob store, and every row, but for those that sweeps leave for each other."""
-    with app.open_stores(server.config()) as stores:
+    with opening.open_stores(server.config()) as stores:
         rows = {
             table.__name__: sorted(map(repr, stores.database.select(table.select())))
             for table in tables.ALL
@@ -301,14 +301,14 @@ def state_of(server: RunningServer) -> object:
 
 def no_row_lacks_its_bytes(server: RunningServer) -> bool:
     """Tell whether what rows name is there, whatever else is."""
-    with app.open_stores(server.config()) as stores:
-        checked = app.check_of(stores).run()
+    with opening.open_stores(server.config()) as stores:
+        checked = opening.check_of(stores).run()
     return not (checked.missing or checked.corrupt or checked.wrong_size or checked.dangling_files or checked.quotas)
 
 
 def free_lease(server: RunningServer) -> None:
     """Give back the lease of a killed process, which would run out after a minute, as tests/core shows."""
-    with app.open_stores(server.config()) as stores:
+    with opening.open_stores(server.config()) as stores:
         found = stores.writer.run(lambda: stores.metadata.take_lease(Lease(LEASE, "", 0), stores.clock.now()))
         stores.writer.run(lambda: stores.metadata.drop_lease(LEASE, found.holder))
 

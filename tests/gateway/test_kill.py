@@ -14,7 +14,7 @@ import pytest
 
 from remora.v1 import file_service_pb2 as files_pb
 from remora.v1 import upload_ticket_pb2
-from remora_server import app
+from remora_server import opening
 from tests.combinations import own_urls
 from tests.crashing import CrashingServer, HeldServer
 from tests.running import Api, RunningServer, refused
@@ -59,8 +59,8 @@ def where(http: upload_ticket_pb2.HttpUpload) -> Reply:
 
 def is_clean(server: RunningServer) -> bool:
     """Do what `fsck` does, without starting a process."""
-    with app.open_stores(server.config()) as stores:
-        return app.check_of(stores).run().clean
+    with opening.open_stores(server.config()) as stores:
+        return opening.check_of(stores).run().clean
 
 
 def finish(server: RunningServer, api: Api, made: Ticket) -> None:
@@ -70,8 +70,8 @@ def finish(server: RunningServer, api: Api, made: Ticket) -> None:
     assert (read(api, file.id), file.checksums.sha256) == (DATA, checksums_of(DATA).sha256)
     listed = api.files.ListFiles(files_pb.ListFilesRequest(workspace_id="demo")).files
     assert [one.id for one in listed] == [file.id]
-    with app.open_stores(server.config()) as stores:
-        app.sweep_of(stores).sweep(0)
+    with opening.open_stores(server.config()) as stores:
+        opening.sweep_of(stores).sweep(0)
     assert is_clean(server)
     assert len(server.blob_files()) == 1
     assert read(api, file.id) == DATA
