@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +18,7 @@ from remora_server.core.model import OPEN_STATES, TicketState
 from remora_server.core.ports import BlobStore
 from remora_server.stores.blobs_gcs import GcsBlobs
 from remora_server.stores.database import Database
-from remora_server.stores.gcs_bucket import Bucket, ObjectExistsError
+from remora_server.stores.gcs_bucket import Bucket, Found, ObjectExistsError
 from remora_server.stores.gcs_staged import BLOCK_BYTES
 from remora_server.stores.gcs_transfers import GcsTransfers
 from remora_server.stores.metadata import SqlMetadata
@@ -106,6 +107,33 @@ class TestFencing:
         bucket.delete(moved.name, moved.generation)
         assert not bucket.neutralise(moved)
         assert blobs.arrived(name) is None
+
+    def test_moved_while_it_is_looked_for(
+        self, blobs: GcsBlobs, there: GcsBlobs, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Whoever finds neither object, since it is moved between two looks, looks once more."""
+        name = ids.new_id(ids.TICKET)
+        bucket.insert(blobs.form_key(name), b"abc")
+        find, first = bucket.find, []
+
+        def find_late(key: str) -> Found | None:
+            if key == blobs.form_key(name) and not first:
+                first.append(key)
+                assert there.arrived(name) is not None
+            return find(key)
+
+        monkeypatch.setattr(bucket, "find", find_late)
+        assert blobs.arrived(name) == there.arrived(name)
+
+    def test_many_find_what_a_form_sent(self, blobs: GcsBlobs, bucket: Bucket) -> None:
+        """However many ask at once, all are told the same."""
+        for _ in range(5):
+            name = ids.new_id(ids.TICKET)
+            bucket.insert(blobs.form_key(name), b"abc")
+            with ThreadPoolExecutor(16) as pool:
+                found = list(pool.map(blobs.arrived, [name] * 16))
+            assert found == [blobs.arrived(name)] * 16
+            assert found[0] is not None
 
 
 class TestSessionsOfOthers:

@@ -269,7 +269,8 @@ class GcsBlobs:
         """Move what a form sent to where no form can send."""
         found = self._bucket.find(self.form_key(name))
         if found is None:
-            return None
+            # Nothing was sent, or somebody moved it after we had looked for what was moved.
+            return self._bucket.find(key)
         try:
             return self._bucket.move(found, key)
         except ObjectExistsError:
