@@ -54,7 +54,7 @@ def place(world: World) -> Place:
 
 
 def test_who_is_asked(world: World, place: Place) -> None:
-    """Bytes in the database are out of the blob store's reach, so its own URLs can't lead to them."""
+    """Bytes in the database can't be reached by URLs of the blob store; nor are those used where ours are wanted."""
     small = world.upload(world.jo, b"12345")
     place.downloads.offer(world.jo, small.id)
     assert (len(place.inline.asked), len(place.direct.asked)) == (1, 0)
@@ -63,6 +63,8 @@ def test_who_is_asked(world: World, place: Place) -> None:
     large = world.do(world.uploads.record_whole, world.jo, Request("acme", FileSpec("b")), content, location, None)
     place.downloads.offer(world.jo, large.file.id)
     assert (len(place.inline.asked), len(place.direct.asked)) == (1, 1)
+    place.downloads.offer(world.jo, large.file.id, from_here=True)
+    assert (len(place.inline.asked), len(place.direct.asked)) == (2, 1)
 
 
 def test_lifetimes(world: World, place: Place) -> None:

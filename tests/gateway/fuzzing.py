@@ -32,6 +32,7 @@ ODD = (
     "1e309", "NaN", "0x10", "\u0663", "\u00b2", "null", "true", "[]", "{}", "x" * 9000, "javascript:alert(1)",
     "https://example.com/" + "a" * 3000, "http://[::1", "http://a:99999/", "2026-13-45T99:99:99Z",
     "9999-12-31T23:59:59+23:59", "0001-01-01T00:00:00-23:59", "1:1:9", "999999999:999999999:0",
+    "000000001" + "9" * 5000, "0000000019999999",
 )  # fmt: skip
 # Bodies that are no form and no object of JSON, or hardly one.
 RAW = (

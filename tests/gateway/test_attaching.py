@@ -190,6 +190,15 @@ def test_names_that_can_not_be(server: RunningServer, new_issue: str) -> None:
         assert send(server, new_issue, HEAD + b"x" + TAIL, name).status_code == 400, name
 
 
+@pytest.mark.parametrize("coding", ["gzip", "br"])
+def test_what_is_packed(server: RunningServer, new_issue: str, coding: str) -> None:
+    """A body in a coding is refused, since what it stands for is not known; nothing is stored."""
+    packed = {**headers(server), "Content-Encoding": coding}
+    reply = httpx.post(url(server, new_issue), content=HEAD + b"x" + TAIL, headers=packed)
+    assert (reply.status_code, "Content-Encoding" in reply.json()["errorMessages"][0]) == (400, True)
+    assert httpx.get(url(server, new_issue), headers=headers(server)).status_code == 404
+
+
 def test_other_fields(server: RunningServer, new_issue: str) -> None:
     """What stands beside the file is passed by."""
     field = b'--xyz\r\nContent-Disposition: form-data; name="a"\r\n\r\nvalue\r\n'

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import replace
+from typing import Any, cast
 from uuid import UUID, uuid4
 
 import httpx
 import pytest
 
-from remora.v1 import activity_service_pb2, attachment_service_pb2, issue_pb2, issue_service_pb2
+from remora.v1 import activity_service_pb2, attachment_pb2, attachment_service_pb2, issue_pb2, issue_service_pb2
 from remora_server import dev
 from remora_server.core import ids
+from remora_server.core.errors import ShuttingDownError, StorageUnavailableError
+from remora_server.core.model import Caller
+from remora_server.gateway.bodies import Pace
+from remora_server.gateway.doors import Door
+from remora_server.gateway.route import Dialect
+from tests.gateway.every_route import ROWS, ask
+from tests.gateway.routes import DIALECTS
+from tests.gateway.things import prepare
 from tests.media.making import encoded, half_and_half, opened
 from tests.previewing import settled
 from tests.running import RunningServer, issue
@@ -193,3 +203,89 @@ def test_paths_that_lead_nowhere(server: RunningServer, path: str, method: str) 
     key = str(server.ready["key"])
     for headers in ({"Authorization": f"Bearer {key}"}, {"X-Api-Key": key}):
         assert httpx.request(method, url, headers=headers).status_code in {401, 404, 405}
+
+
+NAMES_FILES = [row for row in ROWS if "<attachment>" in row.route.path and row.about != "begun"]
+
+
+def test_what_no_door_shows(server: RunningServer) -> None:
+    """An attachment by URL is no file at the doors that have files only, and is left alone; Plane knows no archive."""
+    place = f"url-{uuid4().hex[:8]}"
+    key = server.new_key("owner", workspace=place)
+    project = str(server.report("projects", "create", "URL", "--workspace", place)["project_id"])
+    api, bearer = server.api(key), {"Authorization": f"Bearer {key}"}
+    with httpx.Client(base_url=server.ready["http"], headers=bearer, timeout=60) as client:
+        things = prepare(api, client, place, project, "URL")
+        wanted = attachment_pb2.Attachment(
+            workspace_id=place, subject=issue(things.key), url="https://example.com/1", title="A page"
+        )
+        request = attachment_service_pb2.UpsertAttachmentRequest(attachment=wanted)
+        page = api.attachments.UpsertAttachment(request).attachment
+        for row in NAMES_FILES:
+            at_page = replace(things, attachment=page.id)
+            assert ask(client, row, row.path(at_page), row.given(at_page)).status == 404, row
+        left = api.attachments.GetAttachment(attachment_service_pb2.GetAttachmentRequest(attachment_id=page.id))
+        assert left.attachment == page
+
+        api.attachments.ArchiveAttachment(attachment_service_pb2.ArchiveAttachmentRequest(attachment_id=page.id))
+        about = activity_service_pb2.ListActivitiesRequest(workspace_id=place, subject=issue(things.key), page_size=50)
+        log = api.activity.ListActivities(about).activities
+        archived = next(one.id for one in log if one.type == "attachment.archived.v1")
+        path = f"/api/v1/workspaces/{place}/projects/{ids.to_uuid(project)}/work-items/{ids.to_uuid(things.issue)}"
+        assert client.get(f"{path}/activities/{ids.to_uuid(things.activity)}/").status_code == 200
+        assert client.get(f"{path}/activities/{ids.to_uuid(archived)}/").status_code == 404
+
+
+@pytest.mark.parametrize("path", ["/v1/issues/A-1/links", "/v2/issues/A-1", "/api/v1/workspaces/demo/work-items/A-1/"])
+def test_too_many_parameters(server: RunningServer, path: str) -> None:
+    """A query may have 100 parameters, and with one more is refused."""
+    server.api().issues.UpsertIssue(
+        issue_service_pb2.UpsertIssueRequest(issue=issue_pb2.Issue(workspace_id="demo", key="A-1", title="A"))
+    )
+    headers = {"Authorization": f"Bearer {server.ready['key']}"}
+    told = [
+        httpx.get(server.ready["http"] + path, params=[("a", str(n)) for n in range(count)], headers=headers)
+        for count in (100, 101)
+    ]
+    # At Plane the issue is in no project.
+    assert [reply.status_code for reply in told] == [404 if path.startswith("/api/") else 200, 400]
+
+
+class Fails:
+    """Keys of a server that can't look any up."""
+
+    def __init__(self, problem: BaseException) -> None:
+        self._problem = problem
+
+    def recent(self, token: str) -> Caller | None:
+        """Fail."""
+        del token
+        raise self._problem
+
+    async def caller(self, token: str) -> Caller:
+        """Fail."""
+        del token
+        raise self._problem
+
+
+@pytest.mark.parametrize("dialect", DIALECTS, ids=lambda dialect: dialect.name)
+@pytest.mark.parametrize(
+    "problem", [StorageUnavailableError(), ShuttingDownError(), asyncio.CancelledError()], ids=type
+)
+def test_when_to_try_again(dialect: Dialect, problem: type[BaseException]) -> None:
+    """What will pass is told with `Retry-After` at every door, unless it is an upload that must not be sent again."""
+    nothing: Any = None
+    scopes = {rpc: "" for route in dialect.routes for rpc in (route.rpc, *route.fields.values())}
+    door = Door(dialect, nothing, nothing, Fails(problem()), scopes, Pace(10, 1))
+    headers = {"X-Api-Key": "x"} if dialect.name == "plane" else {"Authorization": "Bearer x"}
+
+    async def ask(method: str, path: str) -> httpx.Response:
+        transport = httpx.ASGITransport(app=cast("Any", door))
+        async with httpx.AsyncClient(transport=transport, base_url="http://door", headers=headers) as client:
+            return await client.request(method, path)
+
+    told = asyncio.run(ask("GET", f"{dialect.prefixes[0]}x"))
+    assert (told.status_code // 100, told.headers.get("Retry-After")) == (5, "1")
+    if dialect.name == "yandex":
+        told = asyncio.run(ask("POST", "/v2/attachments/"))
+        assert (told.status_code, told.headers.get("Retry-After")) == (424, None)

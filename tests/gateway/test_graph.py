@@ -51,6 +51,7 @@ TOO_MUCH = {
     "schemas": "{" + " ".join(f"a{i}:__schema{{types{{name}}}}" for i in range(3)) + "}",
     "a deep schema": '{__type(name:"Query"){' + "fields{type{" * 8 + "name" + "}}" * 8 + "}}",
     "unknown fields": "{" + "".join(f"f{i} " for i in range(990)) + "}",
+    "a number of many digits": "{attachments(first:1" + "9" * 5000 + "){nodes{id}}}",
     "pages in pages": "{attachments(first:250){nodes{issue{attachments(first:250){nodes{id}}}}}}",
 }
 

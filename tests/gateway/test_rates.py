@@ -14,6 +14,7 @@ def test_a_minute() -> None:
     seen = [rate.take("a") for _ in range(4)]
     assert [(one.is_good, one.remaining) for one in seen] == [(True, 1), (True, 0), (False, 0), (False, 0)]
     assert {one.reset_seconds for one in seen} == {ends}
+    assert all(59.9 < one.wait_seconds <= 60 for one in seen)
     assert rate.take("b").is_good
     clock.pass_by(MINUTE // 2)
     assert not rate.take("a").is_good

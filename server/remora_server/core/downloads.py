@@ -30,7 +30,7 @@ class Downloads:
         self._files = files
         self._renditions = renditions
         self._direct = direct
-        self._inline = inline  # For bytes out of every blob store's reach: they lie in the database, or are made.
+        self._inline = inline  # This server's, for bytes too that lie in the database, or are made.
 
     def offer(
         self,
@@ -40,8 +40,13 @@ class Downloads:
         form: Form = Form.ORIGINAL,
         wants_inline: bool = False,
         lifetime: Micros | None = None,
+        from_here: bool = False,
     ) -> HttpDownload:
-        """Make a URL from which a form of a file can be read without a key. May ask the outside."""
+        """Make a URL from which a form of a file can be read without a key. May ask the outside.
+
+        With `from_here` it leads to this server wherever the bytes lie: clients that follow a redirect send their key
+        along, also to another host.
+        """
         file = self._files.readable(caller, file_id)
         if lifetime is not None and lifetime <= 0:
             raise errors.invalid("ttl", "must be above zero; leave it out for the server's own choice")
@@ -49,7 +54,7 @@ class Downloads:
         blob = self._store.blob(shown.file.blob_id)
         if blob is None:
             raise errors.StoredContentCorruptError
-        transfers = self._inline if blob.is_inline or shown.data is not None else self._direct
+        transfers = self._inline if from_here or blob.is_inline or shown.data is not None else self._direct
         kind = self.disposition(shown, wants_inline=wants_inline)
         lifetime = min(DEFAULT_LIFETIME if lifetime is None else lifetime, MAX_LIFETIME)
         return transfers.offer_download(caller, shown.file, blob, kind, lifetime, form)

@@ -17,7 +17,7 @@ from remora_server.core.errors import RemoraError, ShuttingDownError, invalid
 from remora_server.core.values import replace
 from remora_server.gateway.bodies import Body, Pace, answer
 from remora_server.gateway.endpoints import ORIGIN
-from remora_server.gateway.errors import HttpError, MethodNotAllowedError, RouteNotFoundError
+from remora_server.gateway.errors import HttpError, MethodNotAllowedError, RouteNotFoundError, tell_wait
 from remora_server.gateway.rates import RateExceededError
 from remora_server.gateway.route import Calls, Core, Dialect, Keys, Route, Visit, query_of
 
@@ -56,12 +56,12 @@ class Door:
         try:
             response = await self._serve(scope, body, counted)
         except (RemoraError, HttpError) as refusal:
-            response = self._reconsidered(scope, self.dialect.refusal(refusal))
+            response = self._refused(scope, refusal)
         except ClientDisconnect:
             return
         except asyncio.CancelledError:
             # The server ends, and nobody else answers this but with a 500, after which some clients try again.
-            response = self._reconsidered(scope, self.dialect.refusal(ShuttingDownError()))
+            response = self._refused(scope, ShuttingDownError())
         except Exception:
             number = secrets.token_hex(8)
             log.exception("internal error %s in %s %s from %s", number, scope["method"], scope["path"], scope[ORIGIN])
@@ -70,6 +70,11 @@ class Door:
             body.close()
         response.headers.update(counted)
         await answer(response, body, scope, receive, send)
+
+    def _refused(self, scope: Scope, problem: RemoraError | HttpError) -> Response:
+        response = self.dialect.refusal(problem)
+        tell_wait(response, problem.retry_after_seconds)
+        return self._reconsidered(scope, response)
 
     def _reconsidered(self, scope: Scope, response: Response) -> Response:
         return self.dialect.reconsidered(scope["method"], scope["path"], response)
@@ -104,7 +109,7 @@ class Door:
         counted["X-RateLimit-Remaining"] = str(allowance.remaining)
         counted["X-RateLimit-Reset"] = str(allowance.reset_seconds)
         if not allowance.is_good:
-            raise RateExceededError
+            raise RateExceededError(allowance.wait_seconds)
 
     def _route(self, path: str, method: str) -> tuple[Route, Mapping[str, str]]:
         for pattern, routes in self._routes.values():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 
 from remora_server.core import errors
 from remora_server.core.errors import RemoraError
@@ -17,6 +17,7 @@ class HttpError(Exception):
     status = 400
     code = "INVALID_ARGUMENT"
     reason = "VALIDATION_FAILED"
+    retry_after_seconds: float | None = None
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
@@ -122,9 +123,14 @@ def response_of(error: RemoraError | HttpError) -> JSONResponse:
         return _told(error.status, error.code, error.reason, error.message)
     status, code = STATUSES[type(error)]
     response = _told(status, code, error.reason, error.message, error.metadata)
-    if error.retry_after_seconds is not None:
-        response.headers["Retry-After"] = str(math.ceil(error.retry_after_seconds))
+    tell_wait(response, error.retry_after_seconds)
     return response
+
+
+def tell_wait(response: Response, seconds: float | None) -> None:
+    """Say when to try again, if that may help."""
+    if seconds is not None:
+        response.headers["Retry-After"] = str(math.ceil(seconds))
 
 
 def internal_response(request_id: str) -> JSONResponse:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from graphql import GraphQLError, GraphQLSyntaxError
 from starlette.responses import JSONResponse, Response
 
 from remora_server.core.errors import RemoraError
-from remora_server.gateway.errors import STATUSES, HttpError
+from remora_server.gateway.errors import STATUSES, HttpError, tell_wait
 
 log = logging.getLogger(__name__)
 
@@ -74,6 +73,5 @@ def answered(body: Mapping[str, Any], status: int, *problems: Problem) -> Respon
     """Write an answer, with the time to wait if one of its problems will pass."""
     response = JSONResponse(dict(body), status, headers={"Cache-Control": "no-store"})
     waits = [one.cause.retry_after_seconds for one in problems if isinstance(one.cause, RemoraError)]
-    if known := [seconds for seconds in waits if seconds is not None]:
-        response.headers["Retry-After"] = str(math.ceil(max(known)))
+    tell_wait(response, max((seconds for seconds in waits if seconds is not None), default=None))
     return response

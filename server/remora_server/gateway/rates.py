@@ -18,19 +18,21 @@ class RateExceededError(HttpError):
 
     status = 429
     code = "RESOURCE_EXHAUSTED"
-    reason = "RATE_EXCEEDED"
+    reason = "RATE_LIMITED"
 
-    def __init__(self) -> None:
+    def __init__(self, wait_seconds: float) -> None:
         super().__init__("too many requests; go on at the time that the header X-RateLimit-Reset tells.")
+        self.retry_after_seconds = wait_seconds
 
 
 @dataclass(frozen=True, slots=True)
 class Allowance:
-    """What a key has left, and until when (seconds since the epoch); `is_good` tells whether this one may be served."""
+    """What a key has left, until when (seconds since the epoch), and whether this request may be served."""
 
     is_good: bool
     remaining: int
     reset_seconds: int
+    wait_seconds: float  # until then
 
 
 class Rate:
@@ -52,4 +54,4 @@ class Rate:
         if is_good:
             made += 1
             self._counted[key] = (ends, made)
-        return Allowance(is_good, self._per_minute - made, -(-ends // SECOND))
+        return Allowance(is_good, self._per_minute - made, -(-ends // SECOND), (ends - now) / SECOND)

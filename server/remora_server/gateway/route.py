@@ -39,6 +39,7 @@ from remora_server.gateway.rates import Rate
 P = ParamSpec("P")
 Result = TypeVar("Result")
 MAX_JSON_BYTES = 1024 * 1024
+MOST_DIGITS = 9
 
 
 class Calls(calls.Calls, Protocol):
@@ -111,10 +112,7 @@ class Visit:
 
     def asked_whole(self, name: str, default: int, most: int) -> int:
         """Return a parameter of the query that is a whole number from 1 on."""
-        text = self.asked(name, str(default))
-        if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= most:
-            raise invalid(name, f"must be a whole number from 1 to {most}")
-        return int(text)
+        return whole(name, self.asked(name, str(default)), most)
 
     async def json(self) -> dict[str, Any]:
         """Return the body, which must be a JSON object of at most a mebibyte."""
@@ -174,6 +172,15 @@ class Dialect:
     # The last word on a refusal, by method and path of its request.
     reconsidered: Callable[[str, str, Response], Response] = _as_it_is
     rate: Rate | None = None  # how many requests a key may make; None is no limit
+
+
+def whole(name: str, text: str, most: int) -> int:
+    """Return the number that a text spells in decimal digits, which must be from 1 on."""
+    # More digits are no number that anybody means, and could be more than Python reads.
+    number = int(text) if text.isascii() and text.isdigit() and len(text) <= MOST_DIGITS else 0
+    if not 1 <= number <= most:
+        raise invalid(name, f"must be a whole number from 1 to {most}")
+    return number
 
 
 def query_of(query_string: bytes) -> Sequence[tuple[str, str]]:

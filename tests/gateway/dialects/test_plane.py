@@ -155,7 +155,7 @@ def test_the_document(told: Replay) -> None:
 
 def test_the_three_steps(desk: Desk) -> None:
     """What was declared, sent and confirmed is listed, newest first, and read without a key."""
-    data = uuid4().bytes * 100
+    data = uuid4().bytes * 10_000  # Too large for the database.
     made = desk.begin(data)
     assert list(made) == ["upload_data", "asset_id", "asset_url", "attachment"]
     pending = made["attachment"]
@@ -176,6 +176,8 @@ def test_the_three_steps(desk: Desk) -> None:
             assert listed[1][name] == value, name
     reply = desk.call("GET", path)
     assert reply.status_code == 302
+    # Whatever store it lies in: a client that follows sends its key along.
+    assert reply.headers["location"].startswith(f"{desk.server.ready['http']}/downloads/")
     assert httpx.get(reply.headers["location"]).content == data
     for status in (204, 404):
         assert desk.call("DELETE", path).status_code == status
@@ -385,6 +387,7 @@ def test_settings(start_server: Callable[..., RunningServer]) -> None:
     assert (reply.status_code, reply.json()) == (429, {"error_code": 5900, "error_message": "RATE_LIMIT_EXCEEDED"})
     assert reply.headers["X-RateLimit-Remaining"] == "0"
     assert 0 <= int(reply.headers["X-RateLimit-Reset"]) - time.time() <= 61
+    assert 1 <= int(reply.headers["Retry-After"]) <= 60
     other = replace(desk, key=server.new_key("other"))
     assert other.call("GET", desk.files).status_code == 200
 

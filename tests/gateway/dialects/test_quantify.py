@@ -85,10 +85,10 @@ def code(reply: httpx.Response) -> tuple[int, str]:
     return reply.status_code, error["code"]
 
 
-def test_redirects_lead_to_the_bytes(alex: tuple[Api, Get], new_issue: str) -> None:
-    """GET and HEAD of content and preview lead to a URL that needs no key."""
+def test_redirects_lead_to_the_bytes(server: RunningServer, alex: tuple[Api, Get], new_issue: str) -> None:
+    """GET and HEAD of content and preview lead to a URL of the server's own that needs no key."""
     api, get = alex
-    data = pages(["0 0 30 40"]) + uuid4().bytes
+    data = pages(["0 0 30 40"]) + uuid4().bytes + bytes(100_000)  # Not in the database.
     file = keep(api, data, "a.pdf", new_issue)
     settled(api, file.id)
     (listed,) = get(f"/v1/issues/{new_issue}/attachments").json()["results"]
@@ -96,6 +96,7 @@ def test_redirects_lead_to_the_bytes(alex: tuple[Api, Get], new_issue: str) -> N
         for place, is_original in (("downloadUrl", True), ("previewUrl", False)):
             reply = get(listed[place], method)
             assert (reply.status_code, reply.content) == (302, b"")
+            assert reply.headers["location"].startswith(f"{server.ready['http']}/downloads/")
             fetched = httpx.get(reply.headers["location"])
             assert fetched.status_code == 200
             assert (fetched.content == data) is is_original
@@ -123,8 +124,12 @@ def test_pages(alex: tuple[Api, Get], new_issue: str) -> None:
 
 @pytest.mark.parametrize(
     "query",
-    ["page_size=0", "page_size=101", "page_size=x", "page_size=-1", "page_size=", "cursor=x", "page_size=1e1"],
-)
+    [
+        "page_size=0", "page_size=101", "page_size=x", "page_size=-1", "page_size=", "cursor=x", "page_size=1e1",
+        "page_size=000000001" + "9" * 5000, "page_size=0000000019999999",
+    ],
+    ids=lambda query: query[:30],
+)  # fmt: skip
 def test_bad_pages(alex: tuple[Api, Get], new_issue: str, query: str) -> None:
     """A page that can't be is refused."""
     api, get = alex

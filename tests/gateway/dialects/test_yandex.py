@@ -215,7 +215,11 @@ def test_by_id(ask: Ask, server: RunningServer, new_issue: str) -> None:
     assert code(ask(f"/v2/issues/{2**127}/attachments", "POST", files={"file": ("file", b"x")})) == 404
 
 
-@pytest.mark.parametrize("size", ["0", "1001", "-1", "x", "1e1", "\u0661"])
+@pytest.mark.parametrize(
+    "size",
+    ["0", "1001", "-1", "x", "1e1", "\u0661", "000000001" + "9" * 5000, "0000000019999999"],
+    ids=lambda size: size[:30],
+)
 def test_bad_pages(ask: Ask, server: RunningServer, new_issue: str, size: str) -> None:
     """A page that can't be is refused."""
     push(server.api(), new_issue)

@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from remora_server.core import errors, ids
 from remora_server.core.attachments import Draft
-from remora_server.core.errors import RemoraError, invalid
+from remora_server.core.errors import RemoraError
 from remora_server.core.model import Attachment, FileSpec, Micros, Subject
 from remora_server.core.pages import Span
 from remora_server.core.values import replace
@@ -37,7 +37,7 @@ from remora_server.gateway.linear_inputs import (
 from remora_server.gateway.linear_loading import Info, begin
 from remora_server.gateway.linear_objects import SECOND, Object
 from remora_server.gateway.relay import connection, span_of
-from remora_server.gateway.route import Dialect, Visit
+from remora_server.gateway.route import Dialect, Visit, whole
 
 Result = TypeVar("Result")
 SOURCE = "linear.md"
@@ -324,9 +324,7 @@ def _done(time: Micros) -> Object:
 def _asset_url(visit: Visit, id_: str) -> str:
     """Return the URL of a file, or of one to be; signed for so many seconds as the request's header says."""
     asked = visit.headers.get(EXPIRES_IN)
-    if asked is not None and not (asked.isascii() and asked.isdigit() and 1 <= int(asked[:9]) <= MAX_EXPIRES_SECONDS):
-        raise invalid(EXPIRES_IN, f"must be a number of seconds from 1 to {MAX_EXPIRES_SECONDS}")
-    lifetime = int(asked) * SECOND if asked else None
+    lifetime = None if asked is None else whole(EXPIRES_IN, asked, MAX_EXPIRES_SECONDS) * SECOND
     return visit.core.shelf.urls.asset(visit.caller, linear_objects.uuid(id_), lifetime)
 
 

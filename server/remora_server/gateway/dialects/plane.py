@@ -159,7 +159,7 @@ async def get_attachment(visit: Visit) -> Response:
     found = await visit.calls.read(_found, visit, place)
     if isinstance(found, Ticket):
         raise PlaneError(400, NOT_UPLOADED)
-    made = await visit.calls.wait(visit.core.downloads.offer, visit.caller, found.file_id)
+    made = await visit.calls.wait(visit.core.downloads.offer, visit.caller, found.file_id, from_here=True)
     return RedirectResponse(made.url, 302, headers={"Cache-Control": "no-store"})
 
 

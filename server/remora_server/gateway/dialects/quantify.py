@@ -278,7 +278,7 @@ async def _require_issue(visit: Visit, subject: Subject, noun: str, id_: str) ->
 
 async def _redirect(visit: Visit, form: Form) -> Response:
     found = await _find_attachment(visit)
-    made = await visit.calls.wait(visit.core.downloads.offer, visit.caller, found.file_id, form=form)
+    made = await visit.calls.wait(visit.core.downloads.offer, visit.caller, found.file_id, form=form, from_here=True)
     return RedirectResponse(made.url, 302, headers={"Cache-Control": "no-store"})
 
 

@@ -41,7 +41,7 @@ from remora_server.gateway.tracker_paths import (
     temporary_ids,
     types_of,
 )
-from remora_server.gateway.tracker_shapes import CHANGES, Shapes
+from remora_server.gateway.tracker_shapes import Shapes
 
 SOURCE = "yandex-tracker.md"
 ISSUE = "/<version>/issues/<issue>"
@@ -216,7 +216,7 @@ async def get_change(visit: Visit) -> Response:
     found = await visit.calls.read(
         visit.core.log.get, visit.caller, id_of(ids.ACTIVITY, visit.path["change"], "activity")
     )
-    if found.subject is None or found.subject.id != issue.id or found.type not in CHANGES:
+    if found.subject is None or found.subject.id != issue.id:
         raise errors.NotFoundError("activity", f"activities/{found.id}")
     return JSONResponse(_shapes(visit).change(found, issue))
 
