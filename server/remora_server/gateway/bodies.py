@@ -102,6 +102,14 @@ class Body:
                 return data
         return b""
 
+    async def pause(self, seconds: float) -> None:
+        """Let time pass; raise ClientDisconnect as soon as the client is gone. What it still sends is thrown away."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while (message := await self._receive())["type"] != "http.disconnect":
+                    self.is_read = not message.get("more_body", False)
+                raise ClientDisconnect
+
     def forgive(self) -> None:
         """Begin to count anew: it was not the client who was slow."""
         self._window_began, self._window_bytes = time.monotonic(), 0

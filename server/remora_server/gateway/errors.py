@@ -127,6 +127,13 @@ def response_of(error: RemoraError | HttpError) -> JSONResponse:
     return response
 
 
+def message_of(problem: RemoraError | HttpError, names: Mapping[str, str]) -> str:
+    """Return what a refusal says; `names` tells what a dialect calls the fields of core that it calls otherwise."""
+    if isinstance(problem, RemoraError) and problem.violations:
+        return "; ".join(f"{names.get(one.field, one.field)}: {one.description}" for one in problem.violations)
+    return problem.message
+
+
 def tell_wait(response: Response, seconds: float | None) -> None:
     """Say when to try again, if that may help."""
     if seconds is not None:

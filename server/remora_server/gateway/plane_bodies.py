@@ -17,6 +17,14 @@ BAD_TYPE = {"error": "Invalid file type.", "status": False}
 BAD_SCHEME = {"url": ["Invalid URL scheme."]}
 OTHER_SCHEME = re.compile(r"(?!https?:)[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 
+# What core calls what clients send, where the last part of that is not its name.
+FIELD_NAMES = {
+    "spec.content_type": "type",
+    "spec.external_ref.id": "external_id",
+    "spec.external_ref.source": "external_source",
+}
+MAX_TITLE_CHARS = 255
+
 
 class PlaneError(HttpError):
     """A refusal in Plane's own words."""
@@ -63,6 +71,20 @@ def link_url(given: Mapping[str, Any]) -> str:
     if OTHER_SCHEME.match(value):
         raise PlaneError(400, BAD_SCHEME)
     return value
+
+
+def link_title(given: Mapping[str, Any]) -> str:
+    """Return the title of a link, which is shorter than core would allow."""
+    title = maybe_text(given, "title")
+    if len(title) > MAX_TITLE_CHARS:
+        raise errors.invalid("title", f"Ensure this field has no more than {MAX_TITLE_CHARS} characters.")
+    return title
+
+
+def told_of(problem: errors.ValidationFailedError) -> Mapping[str, Any]:
+    """Return what is told of fields that can't be accepted."""
+    told = {FIELD_NAMES.get(one.field, one.field.rpartition(".")[2]): [one.description] for one in problem.violations}
+    return {"detail": problem.message} if "body" in told else told
 
 
 def _file_name(given: object) -> str:

@@ -304,6 +304,8 @@ def test_names_and_numbers(one: Desk) -> None:
         assert (reply.status_code, reply.json()) == (400, words), bad
     for bad in ({"external_id": 1}, {"type": "no type"}, {"name": "a" * 300}):
         assert one.call("POST", one.files, json={**good, **bad}).status_code == 400, bad
+    for bad, field in (({"type": "no type"}, "type"), ({"external_id": "x" * 300}, "external_id")):
+        assert list(one.call("POST", one.files, json={**good, **bad}).json()) == [field]
     half = b'{"name": "\\ud800", "type": "image/png", "size": 3}'
     for body in (b"", b"[]", b"{", b"[" * 100_000, half, b'{"a": "' + b"a" * 2**20 + b'"}'):
         reply = one.call("POST", one.files, content=body)
@@ -483,6 +485,13 @@ def test_links(desk: Desk) -> None:
         reply = desk.call("POST", base, json=bad)
         assert (reply.status_code, list(reply.json())) == (400, ["url"]), bad
     assert desk.call("PATCH", f"{base}{first['id']}/", json={"url": ""}).status_code == 400
+    long = {"title": "t" * 256}
+    for reply in (
+        desk.call("POST", base, json={"url": "https://example.com/3", **long}),
+        desk.call("PATCH", f"{base}{first['id']}/", json=long),
+    ):
+        assert (reply.status_code, list(reply.json())) == (400, ["title"])
+    assert desk.call("PATCH", f"{base}{first['id']}/", json={"title": "t" * 255}).status_code == 200
     assert len(desk.call("GET", base).json()["results"]) == 2
 
 

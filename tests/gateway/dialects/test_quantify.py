@@ -122,6 +122,37 @@ def test_pages(alex: tuple[Api, Get], new_issue: str) -> None:
     del api
 
 
+def test_pages_of_activity(alex: tuple[Api, Get], new_issue: str) -> None:
+    """What happened is numbered from page to page, newest first; a cursor is good as it was given only."""
+    _, get = alex
+    for number in range(4):
+        get(f"/v1/issues/{new_issue}/links", "POST", json={"url": f"https://example.com/{number}", "title": "t"})
+    path = f"/v1/issues/{new_issue}/activity"
+    whole = get(path).json()["results"]
+    seen: list[dict[str, Any]] = []
+    cursors: list[str] = []
+    cursor = ""
+    while not cursors or cursor:
+        told = get(path, params={"page_size": 2, "cursor": cursor}).json()
+        assert told["pagination"]["cursor"] == cursor
+        seen += told["results"]
+        cursor = told["pagination"]["nextCursor"]
+        cursors.append(cursor)
+    assert [one["sortOrder"] for one in seen] == [1, 2, 3, 4]
+    assert seen == whole
+    count, _, token = cursors[0].partition(".")
+    for bad in (token, f".{token}", f"x.{token}", f"{'9' * 5000}.{token}", count, f"{count}.", f"{count}.x"):
+        assert code(get(path, params={"cursor": bad})) == (400, "validation_failed"), bad
+
+
+def test_names_of_fields(alex: tuple[Api, Get]) -> None:
+    """A refusal names what was sent as the document does."""
+    _, get = alex
+    reply = get(f"/v1/issues/{'x' * 300}/links")
+    assert code(reply) == (400, "validation_failed")
+    assert reply.json()["error"]["message"] == "issue: has more than 255 characters"
+
+
 @pytest.mark.parametrize(
     "query",
     [

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import io
 import json
 import re
 from collections.abc import Callable, Iterator
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 from uuid import UUID, uuid4
 
 import httpx
 import pytest
 from PIL import Image
+from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 
 from remora.v1 import attachment_service_pb2, issue_pb2, issue_service_pb2
-from remora_server.gateway.dialects.yandex import reconsidered
+from remora_server.core.model import PreviewState
+from remora_server.gateway.dialects.yandex import get_thumbnail, reconsidered
 from tests.gateway.exchanging import Replay, exchanges_of
 from tests.media.making import pages
 from tests.previewing import settled
@@ -255,6 +259,62 @@ def test_bad_bodies(ask: Ask, server: RunningServer, new_issue: str, body: bytes
         assert code(ask(where, method, content=body)) == 400, where
     assert ask(f"{path}/attachments").json() == ask(f"{path}/links").json() == ask(f"{path}/remotelinks").json() == []
     assert code(ask(f"{path}/links", "POST", json={"relationship": "is subtask for", "issue": new_issue})) == 400
+
+
+def test_names_of_fields(ask: Ask, server: RunningServer, new_issue: str) -> None:
+    """A refusal names what was sent as the documents do, not as anybody else does."""
+    push(server.api(), new_issue)
+    path = f"/v2/issues/{new_issue}"
+    itself = {"relationship": "is subtask for", "issue": new_issue}
+    for name, reply in {
+        "filename": ask(f"{path}/attachments", "POST", params={"filename": "a/b"}, files={"file": ("file", b"x")}),
+        "issue": ask(f"/v2/issues/{'x' * 300}/attachments", "POST", files={"file": ("file", b"x")}),
+        "issue:": ask(f"{path}/links", "POST", json=itself),
+        "key": ask(f"{path}/remotelinks", "POST", json={"key": "x"}),
+    }.items():
+        assert code(reply) == 400
+        (message,) = reply.json()["errorMessages"]
+        assert message.partition(":")[0] == name.rstrip(":"), message
+
+
+class Waiting:
+    """A client that goes away after some pauses, before a picture that is never ready."""
+
+    def __init__(self, pauses: int) -> None:
+        self._pauses = pauses
+        self.paused: list[float] = []
+        self.asked: list[str] = []
+        issue = SimpleNamespace(id="iss_1")
+        found = SimpleNamespace(delete_time=None, file=object(), file_id="file_1", subject=issue)
+        file = SimpleNamespace(preview=SimpleNamespace(kind="IMAGE", state=PreviewState.PENDING))
+        self.core = SimpleNamespace(
+            issues=SimpleNamespace(get=("issue", issue)),
+            attachments=SimpleNamespace(get=("attachment", found)),
+            files=SimpleNamespace(readable=("file", file)),
+        )
+        self.calls = self.body = self
+        self.caller = SimpleNamespace(workspace_id="wks_1")
+        self.path = {"issue": "A-1", "attachment": "1"}
+
+    async def read(self, call: tuple[str, object], *_: object, **__: object) -> object:
+        """Note what is asked for."""
+        self.asked.append(call[0])
+        return call[1]
+
+    async def pause(self, seconds: float) -> None:
+        """Let no time pass."""
+        self.paused.append(seconds)
+        if len(self.paused) == self._pauses:
+            raise ClientDisconnect
+
+
+def test_waiting_for_a_thumbnail() -> None:
+    """What can change is asked for now and then, ever less often, until the client is gone."""
+    waiting = Waiting(6)
+    with pytest.raises(ClientDisconnect):
+        asyncio.run(get_thumbnail(cast("Any", waiting)))
+    assert waiting.paused == [0.1, 0.2, 0.4, 0.8, 1.0, 1.0]
+    assert waiting.asked == ["issue", "attachment", *["file"] * 6]
 
 
 def test_who_may(server: RunningServer, new_issue: str) -> None:

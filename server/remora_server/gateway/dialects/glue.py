@@ -20,7 +20,7 @@ from remora_server.core.messages import Message
 from remora_server.core.model import Checksums, File, FileSpec, FileState, HttpUpload, Media, PreviewState, Ticket
 from remora_server.core.tickets import Request
 from remora_server.gateway import graph_errors
-from remora_server.gateway.errors import HttpError
+from remora_server.gateway.errors import HttpError, message_of
 from remora_server.gateway.graph import Field, Graph, routes_of
 from remora_server.gateway.graph_errors import Problem, problem_of
 from remora_server.gateway.route import Dialect, Visit
@@ -62,10 +62,7 @@ def credential(headers: Headers) -> str:
 
 def wording(problem: Problem) -> dict[str, Any]:
     """Return an error with its code."""
-    message = problem.message
-    if isinstance(problem.cause, errors.ValidationFailedError):
-        told = ((FIELD_NAMES.get(one.field, one.field), one.description) for one in problem.cause.violations)
-        message = "; ".join(f"{name}: {description}" for name, description in told)
+    message = problem.message if problem.cause is None else message_of(problem.cause, FIELD_NAMES)
     return {"message": message, "extensions": {"code": ERRORS.get(problem.code, problem.code)}}
 
 

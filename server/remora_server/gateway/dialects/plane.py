@@ -21,7 +21,7 @@ from remora_server.core.ports import ActivityQuery, AttachmentQuery
 from remora_server.core.tickets import Request
 from remora_server.gateway import plane_objects as objects
 from remora_server.gateway.errors import STATUSES, HttpError, RouteNotFoundError
-from remora_server.gateway.plane_bodies import PlaneError, Uploads, announced, link_url, maybe_text
+from remora_server.gateway.plane_bodies import PlaneError, Uploads, announced, link_title, link_url, told_of
 from remora_server.gateway.plane_objects import Place
 from remora_server.gateway.plane_pages import MAX_PAGE_SIZE, enveloped
 from remora_server.gateway.plane_views import assignee, state, user, view
@@ -88,8 +88,7 @@ def refusal(problem: RemoraError | HttpError) -> Response:
     if type(problem) in ERRORS:
         return _told(*ERRORS[type(problem)])
     if isinstance(problem, errors.ValidationFailedError):
-        told = {one.field.rpartition(".")[2]: [one.description] for one in problem.violations}
-        return _told(400, {"detail": problem.message} if "body" in told else told)
+        return _told(400, told_of(problem))
     status = problem.status if isinstance(problem, HttpError) else STATUSES[type(problem)][0]
     if status == HTTPStatus.NOT_FOUND:
         return _told(status, NOT_THERE)
@@ -196,7 +195,7 @@ async def create_link(visit: Visit) -> Response:
     """Add a link; a second one with the same URL is refused."""
     place = await _place(visit)
     given = await visit.json()
-    draft = LinkDraft(visit.caller.workspace_id, _subject(place), link_url(given), maybe_text(given, "title"))
+    draft = LinkDraft(visit.caller.workspace_id, _subject(place), link_url(given), link_title(given))
     link, created = await visit.calls.change(visit.core.links.create, visit.caller, draft)
     if not created:
         raise PlaneError(400, SAME_URL)
@@ -216,7 +215,7 @@ async def update_link(visit: Visit) -> Response:
     link = await visit.calls.read(_link, visit, place)
     mask = [name for name in ("url", "title") if name in given]
     url = link_url(given) if "url" in given else ""
-    draft = LinkDraft(visit.caller.workspace_id, link.subject, url, maybe_text(given, "title"))
+    draft = LinkDraft(visit.caller.workspace_id, link.subject, url, link_title(given))
     if mask:
         link = await visit.calls.change(visit.core.links.update, visit.caller, link.id, draft, mask)
     return JSONResponse(objects.link(place, link))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,7 +15,8 @@ from remora_server.core.errors import RemoraError, invalid
 from remora_server.core.links import LinkDraft
 from remora_server.core.model import Activity, Assignee, Attachment, Form, Issue, Link, Micros, Page, Subject
 from remora_server.core.ports import ActivityQuery, AttachmentQuery, IssueQuery
-from remora_server.gateway.errors import STATUSES, HttpError
+from remora_server.core.values import replace
+from remora_server.gateway.errors import STATUSES, HttpError, message_of
 from remora_server.gateway.route import Dialect, Route, Visit
 
 SOURCE = "quantify.md"
@@ -22,6 +24,7 @@ ISSUE = "/v1/issues/<issue>"
 MAX_PAGE_SIZE = 100
 SECOND: Micros = 1_000_000
 UTC = dt.UTC
+COUNT = re.compile(r"\d{1,9}", re.ASCII)
 BAD_CURSOR = errors.PageTokenInvalidError("cursor").message
 # What there is to see, as numbers. The document has only that of a PDF.
 PREVIEW_KINDS = {"": 0, "IMAGE": 1, "PDF": 2, "TEXT": 3, "VIDEO": 4, "AUDIO": 5}
@@ -66,6 +69,8 @@ ERRORS: Mapping[type[RemoraError], int] = {
     errors.PageTokenInvalidError: 400,
 }
 
+FIELD_NAMES = {"subject.key": "issue"}  # What core calls what clients send.
+
 
 def credential(headers: Headers) -> str:
     """Return the key that comes as `Authorization: Bearer`."""
@@ -87,7 +92,7 @@ def widened(scopes: frozenset[str]) -> frozenset[str]:
 def refusal(problem: RemoraError | HttpError) -> Response:
     """Write a refusal; the document has no body for any, only the word `not_found`."""
     status = problem.status if isinstance(problem, HttpError) else ERRORS[type(problem)]
-    message = BAD_CURSOR if isinstance(problem, errors.PageTokenInvalidError) else problem.message
+    message = BAD_CURSOR if isinstance(problem, errors.PageTokenInvalidError) else message_of(problem, FIELD_NAMES)
     return _told(status, CODES.get(status, "error"), message)
 
 
@@ -110,16 +115,20 @@ async def list_activity(visit: Visit) -> Response:
         occurred_to=_time(visit, "to_utc"),
     )
     size, cursor = _page_of(visit)
+    before, token = _counted(cursor)
     page = await visit.calls.read(
         visit.core.log.list,
         visit.caller,
         query,
         _issue(visit),
         page_size=size,
-        page_token=cursor,
+        page_token=token,
         include_total_size=True,
     )
-    return _listed(visit, page, [_activity(one, place) for place, one in enumerate(page.items, 1)])
+    results = [_activity(one, place) for place, one in enumerate(page.items, before + 1)]
+    if page.next_page_token:
+        page = replace(page, next_page_token=f"{before + len(results)}.{page.next_page_token}")
+    return _listed(visit, page, results)
 
 
 async def list_attachments(visit: Visit) -> Response:
@@ -203,12 +212,7 @@ async def list_subissues(visit: Visit) -> Response:
     )
     size, cursor = _page_of(visit)
     page = await visit.calls.read(
-        visit.core.issues.list,
-        visit.caller,
-        query,
-        page_size=size,
-        page_token=cursor,
-        include_total_size=True,
+        visit.core.issues.list, visit.caller, query, page_size=size, page_token=cursor, include_total_size=True
     )
     return _listed(visit, page, [_subissue(one) for one in page.items])
 
@@ -285,6 +289,16 @@ async def _redirect(visit: Visit, form: Form) -> Response:
 def _page_of(visit: Visit) -> tuple[int, str]:
     """Return how many items are asked for, and after which."""
     return visit.asked_whole("page_size", MAX_PAGE_SIZE, MAX_PAGE_SIZE), visit.asked("cursor")
+
+
+def _counted(cursor: str) -> tuple[int, str]:
+    """Return how many activities came before a cursor, so that the next are counted on, and the token in it."""
+    if not cursor:
+        return 0, ""
+    count, _, token = cursor.partition(".")
+    if not COUNT.fullmatch(count) or not token:
+        raise errors.PageTokenInvalidError("cursor")
+    return int(count), token
 
 
 def _listed(visit: Visit, page: Page[Any], results: list[dict[str, Any]]) -> Response:

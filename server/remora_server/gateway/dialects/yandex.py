@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import time
 from collections.abc import Mapping
@@ -19,7 +18,7 @@ from remora_server.core.ports import ActivityQuery, AttachmentQuery, IssueQuery
 from remora_server.core.values import replace
 from remora_server.gateway.attaching import take_file
 from remora_server.gateway.downloads import lend
-from remora_server.gateway.errors import STATUSES, HttpError
+from remora_server.gateway.errors import STATUSES, HttpError, message_of
 from remora_server.gateway.route import Dialect, Route, Visit
 from remora_server.gateway.tracker_paths import (
     CHANGES_SIZE,
@@ -47,9 +46,15 @@ SOURCE = "yandex-tracker.md"
 ISSUE = "/<version>/issues/<issue>"
 TEMPORARY = "/<version>/attachments"
 RELATES = "RELATES"
-THUMBNAIL_SECONDS, THUMBNAIL_POLL_SECONDS = 10.0, 0.1
+THUMBNAIL_SECONDS, FIRST_PAUSE_SECONDS, MOST_PAUSE_SECONDS = 10.0, 0.1, 1.0
 NOT_REPEATED = 424
 ERRORS: Mapping[type[RemoraError], int] = {kind: status for kind, (status, _) in STATUSES.items()}
+
+# What core calls what clients send.
+FIELD_NAMES = {
+    "spec.name": "filename", "subject.id": "issue", "subject.key": "issue", "issue.parent_issue_id": "issue",
+    "url": "key",
+}  # fmt: skip
 
 
 def credential(headers: Headers) -> str:
@@ -63,7 +68,7 @@ def credential(headers: Headers) -> str:
 def refusal(problem: RemoraError | HttpError) -> Response:
     """Write a refusal."""
     status = problem.status if isinstance(problem, HttpError) else ERRORS[type(problem)]
-    return _told(status, problem.message)
+    return _told(status, message_of(problem, FIELD_NAMES))
 
 
 def failure(number: str) -> Response:
@@ -124,15 +129,17 @@ async def get_content(visit: Visit) -> Response:
 
 async def get_thumbnail(visit: Visit) -> Response:
     """Send a small picture of an image on an issue; wait for one that is being made."""
-    end = time.monotonic() + THUMBNAIL_SECONDS
+    found, _ = await find_attachment(visit)
+    end, pause = time.monotonic() + THUMBNAIL_SECONDS, FIRST_PAUSE_SECONDS
     while True:
-        found, _ = await find_attachment(visit)
         file = await visit.calls.read(visit.core.files.readable, visit.caller, found.file_id)
         if file.preview.kind != "IMAGE":
             raise errors.PreviewUnavailableError
-        if file.preview.state is not PreviewState.PENDING or time.monotonic() > end:
+        left = end - time.monotonic()
+        if file.preview.state is not PreviewState.PENDING or left <= 0:
             return await _lend(visit, file, Form.THUMBNAIL)
-        await asyncio.sleep(THUMBNAIL_POLL_SECONDS)
+        await visit.body.pause(min(pause, left))
+        pause = min(2 * pause, MOST_PAUSE_SECONDS)
 
 
 async def delete_attachment(visit: Visit) -> Response:
