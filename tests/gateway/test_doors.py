@@ -269,9 +269,7 @@ class Fails:
 
 
 @pytest.mark.parametrize("dialect", DIALECTS, ids=lambda dialect: dialect.name)
-@pytest.mark.parametrize(
-    "problem", [StorageUnavailableError(), ShuttingDownError(), asyncio.CancelledError()], ids=type
-)
+@pytest.mark.parametrize("problem", [StorageUnavailableError, ShuttingDownError, asyncio.CancelledError])
 def test_when_to_try_again(dialect: Dialect, problem: type[BaseException]) -> None:
     """What will pass is told with `Retry-After` at every door, unless it is an upload that must not be sent again."""
     nothing: Any = None
