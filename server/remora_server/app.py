@@ -445,7 +445,7 @@ def _doors(
         rules.renditions,
         rules.tickets,
         rules.uploads,
-        Temporary(rules.files, rules.attachments, rules.clock),
+        Temporary(rules.files, rules.attachments, rules.issues, rules.clock),
         shelf,
         uploading,
         public_url.rstrip("/"),

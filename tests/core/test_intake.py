@@ -8,7 +8,7 @@ import pytest
 
 from remora_server.core import errors, ids
 from remora_server.core.hashing import measure
-from remora_server.core.intake import Content, Taken, require_match, require_size
+from remora_server.core.intake import Content, Purpose, Taken, require_match, require_size
 from remora_server.core.model import Caller, Checksums, ExternalRef, FileSpec, Media, Subject, UploadOutcome
 from tests.core.world import World, issue
 
@@ -119,7 +119,7 @@ def test_a_file_of_its_own(world: World) -> None:
             inline=DATA,
             attach_to=subject,
             attachment_id=ids.new_id(ids.ATTACHMENT),
-            as_new_file=True,
+            purpose=Purpose(as_new_file=True),
         )
         for _ in range(2)
     )
@@ -136,7 +136,8 @@ def test_an_external_reference_of_its_own(world: World) -> None:
 
     def take(to: Subject | None, source: str, id_: str, *, as_new_file: bool = True) -> str:
         spec = FileSpec("a.txt", external_ref=ExternalRef(source, id_))
-        taken = world.do(world.intake.take, world.jo, spec, CONTENT, inline=DATA, attach_to=to, as_new_file=as_new_file)
+        purpose = Purpose(as_new_file)
+        taken = world.do(world.intake.take, world.jo, spec, CONTENT, inline=DATA, attach_to=to, purpose=purpose)
         return str(taken.attachment_id)
 
     first = take(subject, "jira", "7")

@@ -15,7 +15,7 @@ from remora_server.core.errors import (
     NotFoundError,
     ValidationFailedError,
 )
-from remora_server.core.issues import UpsertedIssue
+from remora_server.core.issues import MAX_ABOVE, UpsertedIssue
 from remora_server.core.model import Assignee, ExternalRef, Issue, IssueStatus, Outcome
 from remora_server.core.pages import Span
 from remora_server.core.ports import IssueQuery
@@ -76,6 +76,34 @@ def test_parents(world: World) -> None:
     assert ([one.key for one in listed.items], listed.total_size) == (["ENG-1"], 1)
     with pytest.raises(NotFoundError):
         world.issues.list(world.jo, IssueQuery("acme", ids.new_id(ids.ISSUE)))
+
+
+def test_a_parent_that_is_below(world: World) -> None:
+    """No issue may come to stand below itself, by however many others."""
+    first, second, third = (push(world, wanted(f"A-{number}")).issue for number in range(3))
+    for child, parent in ((second, first), (third, second)):
+        push(world, replace(child, parent_issue_id=parent.id))
+    for parent in (second, third):
+        with pytest.raises(ValidationFailedError, match="below"):
+            push(world, replace(first, parent_issue_id=parent.id))
+    assert world.issues.get(world.jo, "", issue_id=first.id).parent_issue_id == ""
+    # One that was deleted comes back under its id, above those that it was above before.
+    world.do(world.issues.delete, world.jo, first.id)
+    with pytest.raises(ValidationFailedError, match="below"):
+        push(world, replace(first, parent_issue_id=third.id))
+    push(world, wanted("A-0"))
+    moved = push(world, replace(third, parent_issue_id=first.id)).issue
+    assert (moved.parent_issue_id, push(world, moved).outcome) == (first.id, Outcome.UNCHANGED)
+
+
+def test_too_many_above(world: World) -> None:
+    """The way up has an end, which does not keep a new issue from being put below."""
+    above = ""
+    for number in range(MAX_ABOVE + 1):
+        above = push(world, wanted(f"A-{number}", parent_issue_id=above)).issue.id
+    other = push(world, wanted("B-0")).issue
+    with pytest.raises(ValidationFailedError, match="more than"):
+        push(world, replace(other, parent_issue_id=above))
 
 
 def test_batches(world: World) -> None:

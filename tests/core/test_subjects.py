@@ -24,6 +24,20 @@ def test_a_key_is_registered_by_the_first_write(world: World) -> None:
     assert world.told() == []
 
 
+def test_what_a_later_write_will_find(make_world: Callable[..., World]) -> None:
+    """It is told without being made; what that write would refuse is refused now."""
+    world = make_world()
+    assert world.subjects.foresee(world.jo, issue()) == issue()
+    with pytest.raises(NotFoundError):
+        world.subjects.foresee(world.jo, Subject("issue", ids.new_id(ids.ISSUE)))
+    assert world.store.issue_by_key(world.jo.workspace_id, "ENG-1") is None
+    made = world.do(world.subjects.resolve, world.jo, issue(), register=True)
+    assert world.subjects.foresee(world.jo, issue()) == made
+    strict = make_world(strict=True)
+    with pytest.raises(NotFoundError):
+        strict.subjects.foresee(strict.jo, issue())
+
+
 def test_by_id(world: World) -> None:
     """An id or UUID is never registered; the key is filled in, or must agree."""
     made = world.do(world.subjects.resolve, world.jo, issue(), register=True)

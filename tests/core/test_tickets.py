@@ -11,7 +11,7 @@ import pytest
 from remora_server.core import errors, ids
 from remora_server.core.attachments import Draft
 from remora_server.core.hashing import measure
-from remora_server.core.model import Caller, Checksums, FileSpec, Ticket, TicketState, UploadOutcome
+from remora_server.core.model import Caller, Checksums, FileSpec, Subject, Ticket, TicketState, UploadOutcome
 from remora_server.core.ports import TicketQuery
 from remora_server.core.tickets import MAX_AGE, Request, Tickets
 from remora_server.stores.metadata import SqlMetadata
@@ -183,6 +183,43 @@ def test_completing(world: World) -> None:
     with pytest.raises(errors.UploadTicketClosedError) as refused:
         world.do(world.tickets.cancel, world.jo, ticket.id)
     assert refused.value.metadata == {"state": "COMPLETED"}
+
+
+def test_an_issue_that_is_registered_at_the_end(make_world: Callable[..., World]) -> None:
+    """An upload leaves no issue before there is a file on it; where it could not be attached it is refused at once."""
+    world = make_world()
+    ticket = ticket_of(world, attach_to=issue(), registers_at_end=True)
+    writer = opened(world, ticket)
+    assert world.store.issue_by_key(world.jo.workspace_id, "ENG-1") is None
+    with pytest.raises(errors.WriterFencedError):
+        done(world, ticket)  # After it had been opened anew.
+    assert world.store.issue_by_key(world.jo.workspace_id, "ENG-1") is None
+    taken = done(world, writer)
+    made = world.store.issue_by_key(world.jo.workspace_id, "ENG-1")
+    assert made is not None
+    assert taken.attachment == world.attachments.get(world.jo, taken.attachment_id)
+    assert (
+        taken.attachment.subject
+        == world.tickets.get(world.jo, ticket.id).attach_to
+        == Subject("issue", made.id, "ENG-1")
+    )
+    assert done(world, writer).attachment == taken.attachment
+    strict = make_world(strict=True)
+    with pytest.raises(errors.NotFoundError):
+        ticket_of(strict, attach_to=issue(), registers_at_end=True)
+
+
+def test_such_an_issue_and_content_that_is_here(world: World) -> None:
+    """What needs no bytes is attached at once, when its ticket is issued or when that is opened."""
+    spec = FileSpec("a.txt", 7, checksums=Checksums(sha256=CONTENT.checksums.sha256))
+    ticket = ticket_of(world, spec=spec, attach_to=issue(), registers_at_end=True)
+    world.upload(world.jo, DATA)
+    again = wanted(spec=spec, attach_to=issue("ENG-2"), registers_at_end=True)
+    found = world.do(world.tickets.open, world.jo, ticket.id).done
+    for taken, key in ((found, "ENG-1"), (world.do(world.tickets.issue, world.jo, again).existing, "ENG-2")):
+        assert taken is not None
+        assert taken.attachment is not None
+        assert taken.attachment.subject == world.subjects.resolve(world.jo, issue(key), register=False)
 
 
 def test_a_completed_ticket_whose_file_is_gone(world: World) -> None:

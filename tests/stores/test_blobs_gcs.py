@@ -114,7 +114,7 @@ class TestFencing:
         """Whoever finds neither object, since it is moved between two looks, looks once more."""
         name = ids.new_id(ids.TICKET)
         bucket.insert(blobs.form_key(name), b"abc")
-        find, first = bucket.find, []
+        find, first = bucket.find, list[str]()
 
         def find_late(key: str) -> Found | None:
             if key == blobs.form_key(name) and not first:

@@ -11,7 +11,7 @@ import google_crc32c
 
 from remora_server.core import errors, fields
 from remora_server.core.hashing import Hashes, new_hashes
-from remora_server.core.intake import Content, Taken, require_match, require_size
+from remora_server.core.intake import Content, Purpose, Taken, require_match, require_size
 from remora_server.core.model import Caller, Checksums, Subject, Ticket, TicketState
 from remora_server.core.ports import BlobReader, BlobStore, Changes, Stored
 from remora_server.core.tickets import Tickets
@@ -87,7 +87,7 @@ class Arrivals:
             return self._tickets.result(caller, done)
         seen = self._uploads.glance(content, content.beginning)
         taken = self._changes.run(
-            lambda: self._tickets.complete(caller, ticket, seen, arrived.location, as_new_file=as_new_file)
+            lambda: self._tickets.complete(caller, ticket, seen, arrived.location, Purpose(as_new_file))
         )
         if not taken.blob_is_new:
             self._uploads.drop_unused(arrived.location)

@@ -80,9 +80,24 @@ class Files:
         self._quota = quota
         self._damaged = damaged
 
-    def add(self, caller: Caller, spec: FileSpec, blob: Blob, inspection: Inspection, file_id: str = "") -> File:
-        """Make a file of the caller's on a stored blob, of which `inspection` is known by now."""
-        self._quota.charge(caller.workspace_id, blob.size_bytes)
+    def add(
+        self,
+        caller: Caller,
+        spec: FileSpec,
+        blob: Blob,
+        inspection: Inspection,
+        file_id: str = "",
+        *,
+        is_temporary: bool = False,
+    ) -> File:
+        """Make a file of the caller's on a stored blob, of which `inspection` is known by now.
+
+        A temporary one is as if its attachment had been deleted: not charged, where there is room for it.
+        """
+        if is_temporary:
+            self._quota.require_room(caller.workspace_id, blob.size_bytes)
+        else:
+            self._quota.charge(caller.workspace_id, blob.size_bytes)
         now = self._clock.now()
         detected = inspection.detected_content_type
         language = self._inspections.language_of(spec.name, detected)
@@ -107,7 +122,7 @@ class Files:
             create_time=now,
             update_time=now,
             delete_time=None,
-            detach_time=None,
+            detach_time=now if is_temporary else None,
             was_attached=False,
             version=1,
             preview=inspection.preview,

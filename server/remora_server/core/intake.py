@@ -10,6 +10,7 @@ from remora_server.core.files import Files
 from remora_server.core.inspection import Inspections
 from remora_server.core.model import (
     NO_MEDIA,
+    Attachment,
     Blob,
     Caller,
     Checksums,
@@ -43,6 +44,23 @@ class Taken:
     outcome: UploadOutcome
     attachment_id: str
     blob_is_new: bool = False
+    attachment: Attachment | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Purpose:
+    """What a file is uploaded for, beyond what its ticket says.
+
+    `as_new_file` makes a file also where the caller has the same one: for systems in which each upload is a thing of
+    its own, and the only one on its subject with its external reference. The bytes are still kept once.
+    A temporary one hangs on nothing until it is attached.
+    """
+
+    as_new_file: bool = False
+    is_temporary: bool = False
+
+
+ANY = Purpose()
 
 
 class Intake:
@@ -96,7 +114,7 @@ class Intake:
             if file is None:
                 file = self._files.add(caller, wanted, blob, inspection)
         attached = self._attach(caller, file, attach_to, attachment_id, spec.external_ref)
-        return Taken(file, UploadOutcome.ALREADY_EXISTS, attached)
+        return _taken(file, UploadOutcome.ALREADY_EXISTS, attached)
 
     def take(
         self,
@@ -108,14 +126,12 @@ class Intake:
         inline: bytes | None = None,
         attach_to: Subject | None = None,
         attachment_id: str = "",
-        as_new_file: bool = False,
+        purpose: Purpose = ANY,
         file_id: str = "",
     ) -> Taken:
         """Record bytes that are durable at `location`, or come as `inline` to be kept with the row.
 
-        `as_new_file` makes a file also where the caller has the same one: for systems in which each upload is a thing
-        of its own, and the only one on its subject with its external reference. The bytes are still kept once.
-        `file_id` is the id of a new one.
+        `file_id` is the id of a new file.
         """
         if location and self._store.is_condemned(location):
             # A sweep without grace met them before their row, and is removing them. The caller stores them once more.
@@ -133,26 +149,32 @@ class Intake:
             ),
             inline,
         )
-        if not is_new and not as_new_file:  # On a new one there can be no file yet.
+        is_its_own = purpose.as_new_file or purpose.is_temporary or bool(file_id)
+        if not is_new and not is_its_own:  # On a new one there can be no file yet.
             claim = Checksums(sha256=content.checksums.sha256)
             existing = dedup.find_existing(self._store, self._mode, caller, claim, content.size_bytes)
             if existing is not None:
                 return self.reuse(caller, existing, spec, attach_to, attachment_id)
         inspection = self._inspections.of(blob, content.detected, content.media, is_new=is_new)
-        file = self._files.add(caller, _typed(spec, content.detected), blob, inspection, file_id)
-        if as_new_file and attach_to is not None:
+        typed = _typed(spec, content.detected)
+        file = self._files.add(caller, typed, blob, inspection, file_id, is_temporary=purpose.is_temporary)
+        if is_its_own and attach_to is not None:
             self._attachments.require_new_ref(caller, attach_to, spec.external_ref)
         attached = self._attach(caller, file, attach_to, attachment_id, spec.external_ref)
-        return Taken(file, UploadOutcome.STORED, attached, is_new)
+        return _taken(file, UploadOutcome.STORED, attached, blob_is_new=is_new)
 
     def _attach(
         self, caller: Caller, file: File, attach_to: Subject | None, attachment_id: str, external_ref: ExternalRef
-    ) -> str:
+    ) -> Attachment | None:
         """Hang a file on what it was uploaded for, under the name that its uploader knows it by."""
         if attach_to is None:
-            return ""
+            return None
         draft = Draft(caller.workspace_id, attach_to, external_ref=external_ref)
-        return self._attachments.attach_file(caller, attach_to, file, draft, attachment_id)[0].id
+        return self._attachments.attach_file(caller, attach_to, file, draft, attachment_id)[0]
+
+
+def _taken(file: File, outcome: UploadOutcome, attached: Attachment | None, *, blob_is_new: bool = False) -> Taken:
+    return Taken(file, outcome, attached.id if attached else "", blob_is_new, attached)
 
 
 def _typed(spec: FileSpec, detected: str) -> FileSpec:

@@ -13,6 +13,7 @@ from remora_server.core.ports import Changes, Clock, IssueQuery, MetadataStore, 
 from remora_server.core.values import dataclass, replace
 
 MUTABLE = ("external_refs", "project_id", "title", "parent_issue_id", "status", "assignees", "completed", "metadata")
+MAX_ABOVE = 100
 OUTPUT_ONLY = ("id", "workspace_id", "key", "create_time", "update_time", "delete_time", "etag")
 
 
@@ -72,6 +73,8 @@ class Issues:
         )
         stored, added = self._store.find_or_add_issue(new)
         if added:
+            if stored.id != new.id:  # One that was deleted, and may have others below it.
+                self._require_above(caller, stored, stored.parent_issue_id)
             self._record(caller, "created", stored)
             return UpsertedIssue(stored, Outcome.CREATED)
         etags.require(etag, stored.version)
@@ -87,6 +90,8 @@ class Issues:
             differing.append("metadata")
         if not differing:
             return UpsertedIssue(stored, Outcome.UNCHANGED)
+        if "parent_issue_id" in differing:
+            self._require_above(caller, stored, changed.parent_issue_id)
         changed = replace(changed, update_time=now, version=stored.version + 1)
         self._store.update_issue(changed)
         self._record(caller, "updated", changed, differing)
@@ -172,6 +177,18 @@ class Issues:
         if found is None:
             raise errors.NotFoundError("issue", f"issues/{issue_id}")
         return found
+
+    def _require_above(self, caller: Caller, issue: Issue, parent_issue_id: str) -> None:
+        """Refuse a parent that stands below the issue itself."""
+        above, field = parent_issue_id, "issue.parent_issue_id"
+        for _ in range(MAX_ABOVE):
+            if above == issue.id:
+                raise errors.invalid(field, "is below the issue itself; take that out of its parent first")
+            found = self._store.issue(caller.workspace_id, above) if above else None
+            if found is None:
+                return
+            above = found.parent_issue_id
+        raise errors.invalid(field, f"has more than {MAX_ABOVE} issues above it")
 
     def _record(self, caller: Caller, verb: str, issue: Issue, changed_fields: Sequence[str] = ()) -> None:
         self._log.record(

@@ -19,7 +19,7 @@ import google_crc32c
 
 from remora_server.core import errors
 from remora_server.core.hashing import Hashes, new_hashes
-from remora_server.core.intake import Content, Taken, require_match, require_size
+from remora_server.core.intake import ANY, Content, Purpose, Taken, require_match, require_size
 from remora_server.core.lanes import Lane
 from remora_server.core.model import Caller, Checksums, Ticket, TicketState
 from remora_server.core.ports import Staged
@@ -158,12 +158,12 @@ class Receiving:
             if lane.failure is not None:
                 raise lane.failure
 
-    def finish(self, claimed: Checksums, size_bytes: int | None, caller: Caller, *, as_new_file: bool = False) -> Taken:
+    def finish(self, claimed: Checksums, size_bytes: int | None, caller: Caller, purpose: Purpose = ANY) -> Taken:
         """Compare, commit and record; the answer is durable when this returns."""
-        finish = partial(self._finish, claimed, size_bytes, caller, as_new_file=as_new_file)
+        finish = partial(self._finish, claimed, size_bytes, caller, purpose)
         return self._uploads.finish(self.ticket.id, finish)
 
-    def _finish(self, claimed: Checksums, size_bytes: int | None, caller: Caller, *, as_new_file: bool) -> Taken:
+    def _finish(self, claimed: Checksums, size_bytes: int | None, caller: Caller, purpose: Purpose) -> Taken:
         try:
             self._settle()
             spec = self.ticket.spec
@@ -174,7 +174,7 @@ class Receiving:
             require_match(claimed, size_bytes, content)
             self.staged.sync()
             self.staged.close()
-            return self._uploads.commit(caller, self.ticket, content, as_new_file=as_new_file)
+            return self._uploads.commit(caller, self.ticket, content, purpose)
         except (errors.SizeMismatchError, errors.ContentChecksumMismatchError, errors.StorageFullError) as refusal:
             self.fail(refusal)
             raise

@@ -37,6 +37,15 @@ class Subjects:
             known = self._store.find_or_add_issue(self._blank(caller, subject.key))[0].id
         return Subject("issue", known, subject.key)
 
+    def foresee(self, caller: Caller, subject: Subject) -> Subject:
+        """Return what a later write will find, and refuse what it would; a key to be registered then has no id yet."""
+        try:
+            return self.resolve(caller, subject, register=False)
+        except errors.NotFoundError:
+            if subject.id or self._strict:
+                raise
+            return subject
+
     def _issue(self, caller: Caller, issue_id: str) -> Issue:
         found = self._store.issue(caller.workspace_id, ids.parse(ids.ISSUE, issue_id, "subject.id"))
         if found is None:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from remora_server.core import access, errors, fields, ids
 from remora_server.core.activity import ActivityLog
-from remora_server.core.intake import Content, Intake, Taken
+from remora_server.core.intake import ANY, Content, Intake, Purpose, Taken
 from remora_server.core.model import (
     OPEN_STATES,
     STREAMED,
@@ -45,6 +45,7 @@ class Request:
     skip_existing_check: bool = False
     takes_existing: bool = False  # whether a file of the caller's own with this content will do as it is
     is_asset: bool = False
+    registers_at_end: bool = False  # so that an upload that comes to nothing leaves no issue
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +95,13 @@ class Tickets:
     def issue(self, caller: Caller, request: Request) -> Issued:
         """Hand out a ticket, or the existing file where the dedup rule finds one."""
         self.admit(caller, request)
-        attach_to = request.attach_to and self._subjects.resolve(caller, request.attach_to, register=True)
+        attach_to = request.attach_to and self._subjects.foresee(caller, request.attach_to)
+        if not request.registers_at_end:
+            attach_to = self._attached_to(caller, attach_to)
         if not request.skip_existing_check:
             existing = self._intake.find_existing(caller, request.spec)
             if existing is not None:
+                attach_to = self._attached_to(caller, attach_to)
                 return Issued(
                     None,
                     self._intake.reuse(caller, existing, request.spec, attach_to, as_it_is=request.takes_existing),
@@ -190,8 +194,9 @@ class Tickets:
             existing = self._intake.find_existing(caller, ticket.spec)
             if existing is not None:
                 ticket = self._quota.release(ticket)
-                taken = self._intake.reuse(caller, existing, ticket.spec, ticket.attach_to, self._attachment_id(ticket))
-                return Opened(self._completed(ticket, taken), taken)
+                subject = self._attached_to(caller, ticket.attach_to)
+                taken = self._intake.reuse(caller, existing, ticket.spec, subject, self._attachment_id(ticket))
+                return Opened(self._completed(replace(ticket, attach_to=subject), taken), taken)
         return Opened(self._taken_over(ticket))
 
     def open_direct(self, caller: Caller, ticket_id: str) -> Ticket:
@@ -269,7 +274,7 @@ class Tickets:
         return [ticket_id for ticket_id, epoch in writers.items() if current.get(ticket_id, epoch + 1) > epoch]
 
     def complete(
-        self, caller: Caller, ticket: Ticket, content: Content, location: str, *, as_new_file: bool = False
+        self, caller: Caller, ticket: Ticket, content: Content, location: str, purpose: Purpose = ANY
     ) -> Taken:
         """Turn the bytes at `location` into the ticket's file."""
         current = self.get(caller, ticket.id)
@@ -285,18 +290,20 @@ class Tickets:
         if not is_own:
             raise errors.WriterFencedError(current.writer_epoch)
         current = self._quota.release(current)  # What the bytes come to is charged instead.
+        subject = self._attached_to(caller, ticket.attach_to)
         taken = self._intake.take(
             caller,
             ticket.spec,
             content,
             location=location,
-            attach_to=ticket.attach_to,
+            attach_to=subject,
             attachment_id=self._attachment_id(ticket),
-            as_new_file=as_new_file or ticket.is_asset,
+            purpose=purpose,
             file_id=ids.respelled(ids.FILE, ticket.id) if ticket.is_asset else "",
         )
         crc32c = content.checksums.crc32c or 0
-        self._completed(replace(current, committed_size=content.size_bytes, committed_crc32c=crc32c), taken)
+        whole = replace(current, attach_to=subject, committed_size=content.size_bytes, committed_crc32c=crc32c)
+        self._completed(whole, taken)
         return taken
 
     def result(self, caller: Caller, ticket: Ticket) -> Taken:
@@ -304,7 +311,8 @@ class Tickets:
         file = self._store.file(caller.workspace_id, ticket.file_id)
         if file is None:
             raise errors.NotFoundError("file", f"files/{ticket.file_id}")
-        return Taken(file, UploadOutcome(ticket.outcome), ticket.attachment_id)
+        attached = ticket.attachment_id and self._store.attachment(caller.workspace_id, ticket.attachment_id)
+        return Taken(file, UploadOutcome(ticket.outcome), ticket.attachment_id, attachment=attached or None)
 
     def fail(self, caller: Caller, ticket: Ticket, error: errors.RemoraError) -> bool:
         """End a ticket whose upload can't succeed any more; False if another writer has it."""
@@ -390,6 +398,12 @@ class Tickets:
             raise errors.UploadTicketExpiredError
         if ticket.state not in OPEN_STATES:
             raise errors.UploadTicketClosedError(ticket.state.value)
+
+    def _attached_to(self, caller: Caller, subject: Subject | None) -> Subject | None:
+        """Return what a file is attached to now; an issue that nobody knew when its upload began is registered."""
+        if subject is None or subject.id:
+            return subject
+        return self._subjects.resolve(caller, subject, register=True)
 
     def _attachment_id(self, ticket: Ticket) -> str:
         return ids.respelled(ids.ATTACHMENT, ticket.id) if ticket.attach_to else ""

@@ -17,7 +17,7 @@ import google_crc32c
 from remora_server.core import errors, fields, ids
 from remora_server.core.hashing import Hashes, measure, new_hashes
 from remora_server.core.inspection import Inspections
-from remora_server.core.intake import Content, Intake, Taken, require_match
+from remora_server.core.intake import ANY, Content, Intake, Purpose, Taken, require_match
 from remora_server.core.model import Caller, Checksums, FileSpec, Subject, Ticket, TicketState
 from remora_server.core.ports import BlobStore, Changes, Staged
 from remora_server.core.receiving import Limits, Pools, Receiving
@@ -245,11 +245,11 @@ class Uploads:
             self._clear(ticket)
         return ticket
 
-    def commit(self, caller: Caller, ticket: Ticket, content: Content, *, as_new_file: bool = False) -> Taken:
+    def commit(self, caller: Caller, ticket: Ticket, content: Content, purpose: Purpose = ANY) -> Taken:
         """Turn staged, synced bytes into the ticket's file."""
         location = self._blobs.commit(ticket.id, content.checksums, content.size_bytes, ticket.writer_epoch)
         seen = self.glance(content, content.beginning)
-        taken = self.changes.run(lambda: self.tickets.complete(caller, ticket, seen, location, as_new_file=as_new_file))
+        taken = self.changes.run(lambda: self.tickets.complete(caller, ticket, seen, location, purpose))
         if not taken.blob_is_new:
             self.drop_unused(location)
         return taken

@@ -6,7 +6,7 @@ import contextlib
 from functools import partial
 
 from remora_server.core.errors import FileTooLargeError, RemoraError
-from remora_server.core.intake import Taken
+from remora_server.core.intake import Purpose, Taken
 from remora_server.core.model import Caller, Checksums, FileSpec, Subject
 from remora_server.core.receiving import Receiving
 from remora_server.core.tickets import Request
@@ -30,8 +30,9 @@ class EmptyFileError(HttpError):
 
 
 async def take_file(visit: Visit, name: str, attach_to: Subject | None, most_bytes: int) -> Taken:
-    """Take the one file of a form, a file of its own whatever is there already, and attach it, if to anything.
+    """Take the one file of a form, a file of its own whatever is there already, and attach it, or keep it for later.
 
+    What it is attached to is known, and the file temporary if it is nothing, in the change that makes the file.
     Nothing is asked of the database before the first byte of the file is there. Bytes are hashed and staged as they
     come, as those of a gRPC stream are, so a request holds a few megabytes whatever it brings.
     """
@@ -43,9 +44,8 @@ async def take_file(visit: Visit, name: str, attach_to: Subject | None, most_byt
     with visit.core.uploading.stream(visit.caller.principal_id):
         first = await _first(form, visit.body)
         spec = FileSpec(name or form.filename.replace("\\", "/").rpartition("/")[2] or UNNAMED)
-        return await _receive(
-            visit, form, first, Request(visit.caller.workspace_id, spec, attach_to=attach_to), most_bytes
-        )
+        request = Request(visit.caller.workspace_id, spec, attach_to=attach_to, registers_at_end=True)
+        return await _receive(visit, form, first, request, most_bytes)
 
 
 async def _first(form: FileForm, body: Body) -> bytes:
@@ -63,6 +63,7 @@ async def _receive(visit: Visit, form: FileForm, first: bytes, request: Request,
     assert ticket is not None  # noqa: S101 - no digest was claimed by which an existing file could be found
     receiving: Receiving | None = None
     landing = False
+    purpose = Purpose(as_new_file=True, is_temporary=request.attach_to is None)
     try:
         opened = await calls.change(core.tickets.open, caller, ticket.id)
         begin = partial(core.uploads.begin, caller, opened.ticket)
@@ -82,15 +83,15 @@ async def _receive(visit: Visit, form: FileForm, first: bytes, request: Request,
             await intake.flush()
         landing = True
         # Once all bytes are there they count, also if the client does not wait for the answer.
-        return await calls.wait(partial(_finish, core.uploads, receiving, caller))
+        return await calls.wait(partial(_finish, core.uploads, receiving, caller, purpose))
     finally:
         if not landing:
             calls.behind(partial(_give_up, core.uploads, caller, ticket.id, receiving))
 
 
-def _finish(uploads: Uploads, receiving: Receiving, caller: Caller) -> Taken:
+def _finish(uploads: Uploads, receiving: Receiving, caller: Caller, purpose: Purpose) -> Taken:
     try:
-        return receiving.finish(Checksums(), None, caller, as_new_file=True)
+        return receiving.finish(Checksums(), None, caller, purpose)
     except RemoraError:
         _give_up(uploads, caller, receiving.ticket.id, receiving)
         raise

@@ -8,8 +8,9 @@ from typing import Any, TypeVar
 from urllib.parse import urlencode
 
 from remora_server.core import errors, ids
-from remora_server.core.errors import invalid
+from remora_server.core.errors import RemoraError, invalid
 from remora_server.core.model import Attachment, File, Issue, Page
+from remora_server.core.temporary import UNATTACHED
 from remora_server.gateway.route import Visit
 from remora_server.gateway.tracker_shapes import CHANGES
 
@@ -55,10 +56,16 @@ async def find_attachment(visit: Visit) -> tuple[Attachment, Issue]:
 async def find_temporary(visit: Visit) -> File:
     """Return the temporary file of the path."""
     file_id = id_of(ids.FILE, visit.path["file"], "file")
-    try:
-        return await visit.calls.read(visit.core.temporary.get, visit.caller, file_id)
-    except errors.ValidationFailedError as problem:
-        raise errors.NotFoundError("file", f"files/{file_id}") from problem
+    return await visit.calls.read(visit.core.temporary.get, visit.caller, file_id)
+
+
+def not_temporary(problem: errors.NotFoundError) -> RemoraError:
+    """Return what to tell whoever named something to attach that can't be found."""
+    if problem.resource is None or problem.resource[0] != UNATTACHED:
+        return problem
+    return invalid(
+        "attachmentIds", "names no temporary file of yours: each can be attached once, within a day; upload again"
+    )
 
 
 def temporary_ids(given: dict[str, Any]) -> list[str]:

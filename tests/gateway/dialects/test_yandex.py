@@ -141,6 +141,22 @@ def test_no_file(ask: Ask, new_issue: str) -> None:
     assert code(ask(f"/v2/issues/{new_issue}/attachments")) == 404
 
 
+def test_sub_issues(ask: Ask, api: Api, new_issue: str) -> None:
+    """No issue becomes its own sub-issue, by however many others; one with a parent gets another."""
+    keys = [f"{new_issue}-{number}" for number in range(3)]
+    for key in keys:
+        push(api, key)
+    links = [f"/v2/issues/{key}/links" for key in keys]
+    for above, below in ((0, 1), (1, 2), (0, 2)):
+        made = {"relationship": "is parent task for", "issue": keys[below]}
+        assert ask(links[above], "POST", json=made).status_code == 201
+    assert [one["object"]["key"] for one in ask(links[0]).json()] == keys[1:]
+    assert [one["object"]["key"] for one in ask(links[1]).json()] == keys[:1]
+    assert code(ask(links[2], "POST", json={"relationship": "is parent task for", "issue": keys[0]})) == 400
+    assert ask(ask(links[2]).json()[0]["self"], "DELETE").status_code == 204
+    assert ask(links[2]).json() == []
+
+
 def test_external_links(ask: Ask, server: RunningServer, new_issue: str) -> None:
     """Links of an issue are its links to other applications: made once, listed, deleted."""
     push(server.api(), new_issue)

@@ -34,6 +34,7 @@ from remora_server.gateway.tracker_paths import (
     is_id,
     is_newest_first,
     issue_of,
+    not_temporary,
     parent_of,
     query_behind,
     relation,
@@ -100,9 +101,10 @@ async def attach(max_bytes: int, visit: Visit) -> Response:
     given = visit.path["issue"]
     subject = Subject("issue", id=id_of(ids.ISSUE, given, "issue")) if is_id(given) else Subject("issue", key=given)
     taken = await take_file(visit, visit.asked("filename"), subject, max_bytes)
-    made = await visit.calls.read(visit.core.attachments.get, visit.caller, taken.attachment_id)
-    issue = await issue_of(visit)
-    return JSONResponse(_shapes(visit).attachment(made, issue.key), 201)
+    made = taken.attachment
+    assert made is not None  # noqa: S101 - it was taken for the issue
+    # Nothing is read any more: whoever is told of a failure begins anew, and would have the file twice.
+    return JSONResponse(_shapes(visit).attachment(made, made.subject.key), 201)
 
 
 async def list_attachments(visit: Visit) -> Response:
@@ -152,8 +154,7 @@ async def delete_attachment(visit: Visit) -> Response:
 async def keep_temporary(max_bytes: int, visit: Visit) -> Response:
     """Take the file of a form that is attached later, once, within a day."""
     taken = await take_file(visit, visit.asked("filename"), None, max_bytes)
-    kept = await visit.calls.change(visit.core.temporary.keep, visit.caller, taken.file.id)
-    return JSONResponse(_shapes(visit).temporary(kept), 201)
+    return JSONResponse(_shapes(visit).temporary(taken.file), 201)
 
 
 async def get_temporary(visit: Visit) -> Response:
@@ -175,14 +176,12 @@ async def get_issue(visit: Visit) -> Response:
 async def change_issue(visit: Visit) -> Response:
     """Attach temporary files to an issue: the only change of it that can be made here; `If-Match` names its version."""
     file_ids = temporary_ids(await visit.json())
-    issue_id, wanted = (await issue_of(visit)).id, visit.headers.get("if-match", "")
-
-    def attach_to_current() -> None:
-        issue = visit.core.issues.get(visit.caller, visit.caller.workspace_id, issue_id=issue_id)
-        etags.require("" if wanted == "*" else wanted, issue.version)
-        visit.core.temporary.attach(visit.caller, Subject("issue", id=issue_id), file_ids)
-
-    await visit.calls.change(attach_to_current)
+    issue, wanted = await issue_of(visit), visit.headers.get("if-match", "")
+    etag = "" if wanted == "*" else wanted
+    try:
+        await visit.calls.change(visit.core.temporary.attach, visit.caller, issue.id, file_ids, etag)
+    except errors.NotFoundError as problem:
+        raise not_temporary(problem) from problem
     return await get_issue(visit)
 
 
@@ -262,8 +261,9 @@ async def delete_link(visit: Visit) -> Response:
     """Make a sub-issue an issue of its own."""
     child, _ = await find_linked(visit, await issue_of(visit))
     await visit.calls.change(
-        visit.core.issues.upsert, visit.caller, replace(child, parent_issue_id=""), ("parent_issue_id",)
-    )
+        visit.core.issues.upsert, visit.caller, replace(child, parent_issue_id=""), ("parent_issue_id",),
+        etags.etag_of(child.version),
+    )  # fmt: skip
     return Response(status_code=204)
 
 
