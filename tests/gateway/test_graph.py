@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import re
 from collections.abc import Mapping
 from types import SimpleNamespace
@@ -17,6 +18,7 @@ from starlette.datastructures import Headers
 from remora_server.core.errors import QuotaExceededError, StorageUnavailableError
 from remora_server.gateway.dialects.linear import FIELDS, wording
 from remora_server.gateway.graph import Field, Graph
+from remora_server.gateway.graph_errors import answered
 from remora_server.gateway.linear_loading import begin
 from remora_server.gateway.route import Visit
 from tests.running import RunningServer
@@ -50,6 +52,9 @@ TOO_MUCH = {
     "comments": "#\n" * 40_000 + "{__typename}",
     "schemas": "{" + " ".join(f"a{i}:__schema{{types{{name}}}}" for i in range(3)) + "}",
     "a deep schema": '{__type(name:"Query"){' + "fields{type{" * 8 + "name" + "}}" * 8 + "}}",
+    "aliases in the schema": "{__schema{types{fields{type{"
+    + " ".join(f"c{i}:fields{{...F}}" for i in range(99))
+    + "}}}}} fragment F on __Field{name description isDeprecated deprecationReason type{name kind description}}",
     "unknown fields": "{" + "".join(f"f{i} " for i in range(990)) + "}",
     "a number of many digits": "{attachments(first:1" + "9" * 5000 + "){nodes{id}}}",
     "pages in pages": "{attachments(first:250){nodes{issue{attachments(first:250){nodes{id}}}}}}",
@@ -210,6 +215,14 @@ def test_what_passes() -> None:
     status, headers, told = Answering(full).ask()
     assert (status, told["errors"][0]["extensions"]["type"]) == (200, "usage limit exceeded")
     assert "retry-after" not in headers
+
+
+def test_what_can_not_be_written(caplog: pytest.LogCaptureFixture) -> None:
+    """An answer with a value that JSON has not comes without that value, and the log says so."""
+    reply = answered({"data": {"done": True, "a": [math.inf, "\ud800"]}}, 200)
+    assert json.loads(bytes(reply.body)) == {"data": {"done": True, "a": [None, "?"]}}
+    assert reply.headers["cache-control"] == "no-store"
+    assert "can't be written" in caplog.text
 
 
 def test_variables_that_are_nested_too_deeply(caplog: pytest.LogCaptureFixture) -> None:

@@ -20,6 +20,10 @@ LIMITED: Mapping[str, tuple[Bounds, Callable[[int], str]]] = {
         + f"fragment F{n} on T{{a}}",
     ),
     "introspection_depth": (Bounds(introspection_depth=4), lambda n: "{__schema" + "{a" * (n - 1) + "}" * n),
+    "introspection_aliases": (
+        Bounds(introspection_aliases=4),
+        lambda n: "{a:__schema{b:a ...F}} fragment F on T{" + " ".join(f"a{i}:b" for i in range(n - 1)) + "}",
+    ),
     "introspections": (Bounds(introspections=4), lambda n: "{" + " ".join(f"a{i}:__type" for i in range(n)) + "}"),
     "selections": (Bounds(selections=4), lambda n: "{" + " ".join(f"a{i}" for i in range(n)) + "}"),
     "selections through fragments": (
@@ -80,7 +84,10 @@ def test_what_is_not_there_is_for_the_validation() -> None:
         ("{many(last:3){nodes{name}}}", {}, 1 + 3),
         ("query($n:Int){many(first:$n){nodes{name}}}", {"n": 7}, 1 + 7),
         ("query($n:Int){many(first:$n){nodes{name}}}", {}, 1 + 50),
-        ("query($n:Int){many(first:$n){nodes{name}}}", {"n": "x"}, 1 + 50),
+        ("query($n:Int){many(first:$n){nodes{name}}}", {"n": None}, 1 + 50),
+        ("query($n:Int){many(first:$n){nodes{name}}}", {"n": 70.0}, 1 + 70),
+        ("query($n:Int=70){many(first:$n){nodes{name}}}", {}, 1 + 70),
+        ("query($n:Int=70){many(last:$n){nodes{name}}}", {"n": 3}, 1 + 3),
         ("{many(first:-5){nodes{name}}}", {}, 1 + 1),
         ("{many(first:3){nodes{one{name} many(first:2){nodes{name}}}}}", {}, 1 + 3 * (1 + 1 + 1 + 2)),
         ("{...F ...F} fragment F on Query{one{name}}", {}, 2),
@@ -99,3 +106,32 @@ def test_what_is_billed(query: str, variables: dict[str, Any], objects: int) -> 
     if objects:
         with pytest.raises(TooComplexError, match="smaller pages"):
             require_affordable(SCHEMA, document, operation, variables, Bounds(objects=objects - 1))
+
+
+@pytest.mark.parametrize(
+    ("query", "values"),
+    [
+        ("{__typename}", 1),
+        ("{one{name}}", 2),
+        ("{many(first:3){nodes{name n:name ...F}}} fragment F on Thing{name}", 1 + 3 * (1 + 3)),
+        ("{many(first:3){nodes{one{name}}} __schema{types{name}}}", 1 + 3 * (1 + 1 + 1) + 1),
+    ],
+)
+def test_how_many_values_are_billed(query: str, values: int) -> None:
+    """Fields that are no objects count too: an object of many aliases takes as long as many objects."""
+    document = parse(query)
+    assert validate(SCHEMA, document) == []
+    operation = get_operation_ast(document)
+    assert operation is not None
+    require_affordable(SCHEMA, document, operation, {}, Bounds(values=values))
+    with pytest.raises(TooComplexError, match="fewer fields"):
+        require_affordable(SCHEMA, document, operation, {}, Bounds(values=values - 1))
+
+
+def test_variables_that_are_wrong_cost_nothing() -> None:
+    """What they come to is for whoever runs the document: it refuses them."""
+    document = parse("query($n:Int!){many(first:$n){nodes{name}}}")
+    operation = get_operation_ast(document)
+    assert operation is not None
+    for variables in ({"n": "x"}, {"n": 2.5}, {}, {"n": 2**40}):
+        require_affordable(SCHEMA, document, operation, variables, Bounds(objects=0))

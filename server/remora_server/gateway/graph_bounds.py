@@ -1,4 +1,4 @@
-"""What a GraphQL document may cost: its nesting and selections before it is validated, its objects before it is run."""
+"""What a GraphQL document may cost: nesting and selections before it is validated, objects and values before it runs."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from graphql import (
     SelectionSetNode,
     VariableNode,
     get_named_type,
+    get_variable_values,
     is_composite_type,
     visit,
 )
@@ -42,11 +43,13 @@ class Bounds:
     depth: int = 15
     introspection_depth: int = 25  # Tools that fetch a schema go deeper than anybody else.
     introspections: int = 2
+    introspection_aliases: int = 5  # there each would hold a part of the schema once more, and tools have none
     selections: int = 1000  # each fragment counted as often as it is used
     repeats: int = 30  # of one name in one place: to merge them takes the square of their number
     aliases: int = 100
     directives: int = 50
     objects: int = 10_000
+    values: int = 100_000  # fields of all objects: each takes its time, even one that is known already
     page: int = 50  # objects on a page whose size is not said
 
 
@@ -73,13 +76,19 @@ def require_affordable(
     variables: Mapping[str, Any],
     bounds: Bounds,
 ) -> None:
-    """Refuse an operation of a valid document that could come to more objects than a door gives at once."""
+    """Refuse an operation of a valid document that could come to more than a door gives at once."""
     root = schema.get_root_type(operation.operation)
-    if (
-        root is not None
-        and _Bill(schema, document, variables, bounds).of(operation.selection_set, root) > bounds.objects
-    ):
+    coerced = get_variable_values(schema, operation.variable_definitions or (), dict(variables), max_errors=1)
+    if root is None or isinstance(coerced, list):  # Then nothing is run, and who runs it tells why.
+        return
+    bill = _Bill(schema, document, coerced.coerced, bounds)
+    bill.add(operation.selection_set, root, times=1)
+    if bill.objects > bounds.objects:
         raise TooComplexError(f"The query may return more than {bounds.objects} objects; ask for smaller pages.")
+    if bill.values > bounds.values:
+        raise TooComplexError(
+            f"The query may return more than {bounds.values} values; ask for smaller pages, or for fewer fields."
+        )
 
 
 def fragments_of(document: DocumentNode) -> Mapping[str, FragmentDefinitionNode]:
@@ -117,6 +126,7 @@ class _Walk:
         self._fragments = fragments_of(document)
         self._selections = 0
         self._introspections = 0
+        self._introspection_aliases = 0
 
     def enter(
         self, selected: SelectionSetNode, *, depth: int, level: int, within: frozenset[str], is_introspection: bool
@@ -132,6 +142,11 @@ class _Walk:
             names[name] += 1
             if names[name] > bounds.repeats:
                 raise TooComplexError(f"One field is selected more than {bounds.repeats} times in one place.")
+            self._introspection_aliases += is_introspection and field.alias is not None
+            if self._introspection_aliases > bounds.introspection_aliases:
+                raise TooComplexError(
+                    f"More than {bounds.introspection_aliases} aliases are in what asks for the schema."
+                )
             asks_schema = field.name.value in INTROSPECTION
             self._introspections += asks_schema
             if self._introspections > bounds.introspections:
@@ -168,40 +183,41 @@ class _Walk:
 
 
 class _Bill:
-    """Counts the objects that an operation can come to: one for each field of an object, times the pages around it."""
+    """Counts what an operation can come to: objects and values, each as often as the pages around it can hold it."""
 
     def __init__(
         self, schema: GraphQLSchema, document: DocumentNode, variables: Mapping[str, Any], bounds: Bounds
     ) -> None:
+        """Take variables as the operation will have them: converted, and with its defaults."""
+        self.objects = 0
+        self.values = 0
         self._schema = schema
         self._fragments = fragments_of(document)
         self._variables = variables
         self._bounds = bounds
 
-    def of(self, selected: SelectionSetNode, parent: Any) -> int:  # noqa: ANN401 - any composite type
-        """Return the number of objects below one of type `parent`."""
-        total = 0
+    def add(self, selected: SelectionSetNode, parent: Any, times: int) -> None:  # noqa: ANN401 - any composite type
+        """Count what is selected of so many objects of type `parent`."""
         for selection in selected.selections:
             if isinstance(selection, FieldNode):
-                total += self._of_field(selection, parent)
+                self._add_field(selection, parent, times)
             elif isinstance(selection, InlineFragmentNode):
                 condition = selection.type_condition
-                total += self.of(
-                    selection.selection_set, self._schema.type_map[condition.name.value] if condition else parent
-                )
+                kind = self._schema.type_map[condition.name.value] if condition else parent
+                self.add(selection.selection_set, kind, times)
             elif isinstance(selection, FragmentSpreadNode):
                 fragment = self._fragments[selection.name.value]
-                total += self.of(fragment.selection_set, self._schema.type_map[fragment.type_condition.name.value])
-        return total
+                self.add(fragment.selection_set, self._schema.type_map[fragment.type_condition.name.value], times)
 
-    def _of_field(self, field: FieldNode, parent: Any) -> int:  # noqa: ANN401 - any composite type
+    def _add_field(self, field: FieldNode, parent: Any, times: int) -> None:  # noqa: ANN401 - any composite type
+        self.values += times
         defined = getattr(parent, "fields", {}).get(field.name.value)
         if defined is None or field.selection_set is None:  # What describes the schema has bounds of its own.
-            return 0
+            return
         kind = cast("GraphQLObjectType", get_named_type(defined.type))
         assert is_composite_type(kind)  # noqa: S101 - else the document would not be valid
-        times = self._page(field) if kind.name.endswith(PAGES) else 1
-        return 1 + times * self.of(field.selection_set, kind)
+        self.objects += times
+        self.add(field.selection_set, kind, times * self._page(field) if kind.name.endswith(PAGES) else times)
 
     def _page(self, field: FieldNode) -> int:
         for argument in field.arguments or ():

@@ -13,6 +13,7 @@ from starlette.responses import JSONResponse, Response
 
 from remora_server.core.errors import RemoraError
 from remora_server.gateway.errors import STATUSES, HttpError, tell_wait
+from remora_server.gateway.json_values import writable
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +72,12 @@ def refused(wording: Wording, problem: Problem) -> Response:
 
 def answered(body: Mapping[str, Any], status: int, *problems: Problem) -> Response:
     """Write an answer, with the time to wait if one of its problems will pass."""
-    response = JSONResponse(dict(body), status, headers={"Cache-Control": "no-store"})
+    headers = {"Cache-Control": "no-store"}
+    try:
+        response = JSONResponse(dict(body), status, headers=headers)
+    except (ValueError, RecursionError):  # What was changed is changed, and whoever asked for it is to hear of it.
+        log.exception("an answer holds what can't be written as JSON")
+        response = JSONResponse(writable(body), status, headers=headers)
     waits = [one.cause.retry_after_seconds for one in problems if isinstance(one.cause, RemoraError)]
     tell_wait(response, max((seconds for seconds in waits if seconds is not None), default=None))
     return response

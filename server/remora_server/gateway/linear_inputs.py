@@ -18,6 +18,7 @@ from remora_server.core.model import Metadata, ShownCreator, Subject
 from remora_server.core.ports import AttachmentQuery, IssueQuery
 from remora_server.core.values import replace
 from remora_server.gateway.assets import asset_of
+from remora_server.gateway.json_values import RULE, is_writable
 from remora_server.gateway.linear_filters import Filters
 from remora_server.gateway.linear_objects import RICH
 from remora_server.gateway.route import Visit
@@ -35,10 +36,19 @@ TITLE_CHARS, GROUP_CHARS = 1024, 255
 INT64 = 2**63
 
 
+def json_value(value: object) -> object:
+    """Read a JSON."""
+    if not is_writable(value):
+        raise GraphQLError(f"JSON {RULE}.")
+    return value
+
+
 def json_object(value: object) -> dict[str, Any]:
     """Read a JSONObject."""
     if not isinstance(value, dict):
         raise GraphQLError("JSONObject must be an object.")
+    if not is_writable(value):
+        raise GraphQLError(f"JSONObject {RULE}.")
     return value
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from remora_server.core import ids
 from remora_server.core.errors import ValidationFailedError
 from remora_server.core.model import Actor, Assignee, Attachment, Issue, Metadata, Micros, Subject
+from remora_server.gateway.json_values import is_writable
 
 SECOND: Micros = 1_000_000
 UTC = dt.UTC
@@ -77,7 +78,7 @@ def attachment(one: Attachment) -> Object:
 
 
 def metadata(kept: Metadata) -> Object:
-    """Return metadata as JSON: whole numbers that JavaScript would round as texts, lists as lists."""
+    """Return metadata as JSON: whole numbers that JavaScript would round as texts, lists of good JSON as lists."""
     shown: Object = {}
     for name, value in kept.items():
         shown[name] = value
@@ -85,7 +86,9 @@ def metadata(kept: Metadata) -> Object:
             shown[name] = str(value)
         elif name in RICH and isinstance(value, str) and value[:1] in {"[", "{"}:
             with contextlib.suppress(ValueError, RecursionError):
-                shown[name] = json.loads(value)
+                read = json.loads(value)
+                if is_writable(read):
+                    shown[name] = read
     return shown
 
 

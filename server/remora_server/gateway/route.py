@@ -123,8 +123,8 @@ class Visit:
                 raise invalid("body", f"has more than {MAX_JSON_BYTES} bytes")
         try:
             value = json.loads(data)
-            # Half a surrogate pair can be escaped in JSON, but never be stored as UTF-8.
-            json.dumps(value, ensure_ascii=False).encode()
+            # Half a surrogate pair can be escaped in JSON, but never be stored as UTF-8; NaN and 1e999 are no numbers.
+            json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
         except (ValueError, RecursionError) as problem:
             raise invalid("body", "is not JSON") from problem
         if not isinstance(value, dict):

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ import httpx
 import pytest
 from starlette.datastructures import Headers
 
-from remora.v1 import issue_pb2, issue_service_pb2
+from remora.v1 import attachment_pb2, attachment_service_pb2, issue_pb2, issue_service_pb2
 from remora_server.core import ids
 from remora_server.core.attachments import Attachments, Draft
 from remora_server.core.issues import Issues
@@ -28,7 +29,7 @@ from remora_server.gateway.linear_loading import begin
 from remora_server.gateway.route import Visit
 from tests.core.world import SetClock, World
 from tests.gateway.exchanging import Replay, exchanges_of
-from tests.running import Api, RunningServer
+from tests.running import Api, RunningServer, issue
 from tests.uploading import upload
 
 EXCHANGES = exchanges_of("linear")
@@ -140,6 +141,55 @@ def test_metadata_that_is_rich(ask: Ask, new_issue: str) -> None:
     given = {"issueId": new_issue, "title": "t", "url": next(_urls), "metadata": {**rich, **plain}}
     made = ask(CREATE, i=given)["attachmentCreate"]["attachment"]["id"]
     assert ask(WHOLE % f'"{made}"')["attachment"]["metadata"] == {**rich, **plain, "long": str(2**62)}
+
+
+NO_JSON = (
+    "[NaN]",
+    "[1e999]",
+    '{"a":-Infinity}',
+    '["\\ud800"]',
+    '{"\\udc00":1}',
+    "[" * 500 + "]" * 500,
+    "[" * 4000,
+    "[",
+)
+
+
+def test_metadata_that_no_answer_can_hold(ask: Ask, api: Api, new_issue: str) -> None:
+    """Lists that came as texts by gRPC, and are none that JSON has, are shown as they came; all is listed."""
+    url = next(_urls)
+    for number, text in enumerate(NO_JSON):
+        one = attachment_pb2.Attachment(subject=issue(new_issue), url=f"{url}/{number}", title="t")
+        one.metadata["messages"].string_value = text
+        one.workspace_id = "demo"
+        api.attachments.CreateAttachment(attachment_service_pb2.CreateAttachmentRequest(attachment=one))
+    listed = ask('{issue(id:"%s"){attachments{nodes{metadata}}}}' % new_issue)["issue"]["attachments"]["nodes"]
+    assert [one["metadata"]["messages"] for one in reversed(listed)] == list(NO_JSON)
+
+
+def test_numbers_that_are_not_finite(server: RunningServer, new_issue: str) -> None:
+    """What JSON has no number for, or no end, is refused before anything is made, as a literal and as a variable."""
+    ask, url = at(server, str(server.ready["key"])), next(_urls)
+    create = 'mutation{attachmentCreate(input:{issueId:"%s",title:"t",url:"%s",metadata:%s}){success}}'
+    upload = 'mutation{fileUpload(contentType:"a/b",filename:"a",size:1,metaData:%s){uploadFile{metaData}}}'
+    before = server.sql("SELECT COUNT(*) FROM tickets")
+    deep = "[" * 100 + "]" * 100
+    for value in ("{a:1e999}", "{messages:[-1e999]}", "{messages:[[{a:1e999}]]}", "{attributes:%s}" % deep, "[1e999]"):
+        for query in (create % (new_issue, url, value), upload % value):
+            (error, *_) = ask(query)
+            assert error["extensions"]["statusCode"] == 400, query
+    variable = "mutation($m:JSON){fileUpload(contentType:%s,filename:%s,size:1,metaData:$m){success}}" % (
+        ('"a/b"',) * 2
+    )
+    for value in ("NaN", '{"a":1e999}', '{"a":"\\ud800"}', '{"a":%s}' % deep):
+        reply = httpx.post(
+            f"{server.ready['http']}/graphql",
+            content='{"query":%s,"variables":{"m":%s}}' % (json.dumps(variable), value),
+            headers={"Authorization": str(server.ready["key"])},
+        )
+        assert reply.status_code == 400, value
+    assert ask('{attachmentsForURL(url:"%s"){nodes{id}}}' % url)["attachmentsForURL"] == {"nodes": []}
+    assert server.sql("SELECT COUNT(*) FROM tickets") == before
 
 
 def test_ids_of_their_own(ask: Ask, new_issue: str) -> None:

@@ -28,6 +28,7 @@ from remora_server.gateway.linear_inputs import (
     draft_of,
     is_id,
     json_object,
+    json_value,
     mask_of,
     of_asset,
     of_url,
@@ -308,7 +309,7 @@ FIELDS: Mapping[str, Field] = {
 
 def linear() -> Dialect:
     """Return the dialect, with its schema."""
-    scalars = {"JSONObject": json_object, "DateTimeOrDuration": moment}
+    scalars = {"JSON": json_value, "JSONObject": json_object, "DateTimeOrDuration": moment}
     routes = routes_of(Graph("linear", FIELDS, begin, wording, scalars=scalars), PATH, SOURCE)
     return Dialect("linear", (PATH,), routes, credential, refusal, failure, ("plain", "bearer", "token"))
 
