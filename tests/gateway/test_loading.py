@@ -74,3 +74,17 @@ def test_many_readers_of_one_key(asked: int) -> None:
 
     assert asyncio.run(run()) == [1] * asked
     assert count == 1
+
+
+def test_a_fetch_that_is_cancelled() -> None:
+    """Whoever waits for it is told: nobody waits for ever."""
+
+    async def fetch(keys: Sequence[int]) -> Mapping[int, str]:
+        raise asyncio.CancelledError(str(keys))
+
+    async def run() -> list[str | BaseException | None]:
+        loader = Loader(fetch)
+        waiting = asyncio.gather(loader.load(1), loader.load(2), return_exceptions=True)
+        return list(await asyncio.wait_for(waiting, timeout=10))
+
+    assert [type(one) for one in asyncio.run(run())] == [asyncio.CancelledError] * 2

@@ -1,4 +1,4 @@
-"""What a GraphQL document may cost: nesting and selections before it is validated, objects and values before it runs."""
+"""What a GraphQL document may cost: nesting and selections before validation, objects and values before it is run."""
 
 from __future__ import annotations
 

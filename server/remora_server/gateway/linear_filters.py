@@ -21,6 +21,7 @@ DURATION = re.compile(
     r"(?:T(?=.)(?:(?P<hours>\d+)H)?(?:(?P<minutes>\d+)M)?(?:(?P<seconds>\d+)S)?)?",
     re.ASCII,
 )
+MAX_DIGITS = 6
 DAYS = {"years": 365, "months": 30, "weeks": 7, "days": 1}
 NO_SUCH_ID = "-"  # What is no id belongs to nothing, which is no mistake of whoever asks.
 # By the word of a comparator: how it compares, whether case matters not, whether it is turned around.
@@ -50,7 +51,10 @@ def moment(value: object) -> Moment:
     if not isinstance(value, str):
         raise GraphQLError("DateTimeOrDuration must be a text.")
     if found := DURATION.fullmatch(value):
-        given = {name: int(number[:6]) for name, number in found.groupdict().items() if name != "sign" and number}
+        numbers = {name: number for name, number in found.groupdict().items() if name != "sign" and number}
+        if any(len(number) > MAX_DIGITS for number in numbers.values()):
+            raise GraphQLError(f"{value[:50]!r} has a number of more than {MAX_DIGITS} digits.")
+        given = {name: int(number) for name, number in numbers.items()}
         days = sum(DAYS[name] * number for name, number in given.items() if name in DAYS)
         rest = {name: number for name, number in given.items() if name not in DAYS}
         length = dt.timedelta(days=min(days, 100_000), **rest)
@@ -111,7 +115,11 @@ class Filters:
                 "name": lambda wanted: _texts("creator_name", wanted),
                 "displayName": lambda wanted: _texts("creator_name", wanted),
                 "isMe": lambda wanted: Both(
-                    tuple(me if (word == "eq") is is_so else Not(me) for word, is_so in wanted.items())
+                    tuple(
+                        me if (word == "eq") is is_so else Not(me)
+                        for word, is_so in wanted.items()
+                        if is_so is not None
+                    )
                 ),
                 "null": lambda wanted: nobody if wanted else Not(nobody),
             },
@@ -156,12 +164,14 @@ def _at(field: str, word: str, times: Sequence[Micros]) -> Condition:
 def _texts(field: str, asked: Mapping[str, Any]) -> Condition:
     parts: list[Condition] = []
     for word, value in asked.items():
+        if value is None:
+            continue
         if word == "null":
             none = Comparison(field, Operator.EQUAL, "")
-            parts += [] if value is None else [none if value else Not(none)]
+            parts.append(none if value else Not(none))
             continue
         operator, ignores_case, is_turned = TEXTS[word]
-        wanted: Any = tuple(value) if isinstance(value, list) else value or ""
+        wanted: Any = tuple(value) if isinstance(value, list) else value
         one = Comparison(field, operator, wanted, ignores_case)
         parts.append(Not(one) if is_turned else one)
     return Both(tuple(parts))

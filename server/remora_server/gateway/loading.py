@@ -38,10 +38,14 @@ class Loader(Generic[Key, Value]):
     async def _fill(self, keys: Sequence[Key]) -> None:
         try:
             found = await self._fetch(keys)
-        except Exception as problem:  # noqa: BLE001 - whatever it is, it is raised where the values are waited for
+        except BaseException as problem:
             for key in keys:
                 if not self._loaded[key].done():
                     self._loaded[key].set_exception(problem)
+            if not isinstance(
+                problem, Exception
+            ):  # Those are raised where values are waited for, what ends us here too.
+                raise
         else:
             for key in keys:
                 if not self._loaded[key].done():

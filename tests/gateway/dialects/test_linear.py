@@ -254,7 +254,10 @@ def test_filters(ask: Ask, new_issue: str) -> None:
         "012": [{}, {"title": {"startsWith": "T"}}, {"and": []}, {"createdAt": {"gt": "-P1DT1H"}}, {"creator": {}},
                 {"creator": {"id": {"eq": me["id"]}}}, {"creator": {"isMe": {"neq": False}}},
                 {"creator": {"null": False, "name": {"eqIgnoreCase": me["name"].upper()}}}, {"sourceType": {"eq": ""}},
-                {"id": {"nin": ["no id"]}}, {"updatedAt": {"lte": "P1Y"}}, {"title": None}],
+                {"id": {"nin": ["no id"]}}, {"updatedAt": {"lte": "P1Y"}}, {"title": None},
+                {"title": {"eq": None, "neq": None}}, {"title": {"contains": None, "in": None, "notStartsWith": None}},
+                {"creator": {"isMe": {"eq": None}}}, {"creator": {"isMe": {"neq": None, "eq": True}}},
+                {"creator": {"isMe": None, "null": None}}, {"id": {"eq": None}}, {"createdAt": {"gt": None}}],
         "": [{"or": []}, {"id": {"eq": "no id"}}, {"creator": {"null": True}}, {"createdAt": {"lt": "-P2W"}},
              {"creator": {"isMe": {"eq": False}}}, {"title": {"in": []}}, {"title": {"contains": "%"}}],
         "0": [{"id": {"eq": first["id"]}}, {"subtitle": {"null": True}}, {"title": {"in": ["T0", "X"]}},
@@ -270,7 +273,9 @@ def test_filters(ask: Ask, new_issue: str) -> None:
         for asked in filters:
             assert titles(**asked) == found, asked
     wrong: list[dict[str, Any]] = [
-        {"createdAt": {"gt": "yesterday"}}, {"createdAt": {"gt": 5}}, {"title": {"like": "x"}}, {"nothing": {}},
+        {"createdAt": {"gt": "yesterday"}}, {"createdAt": {"gt": 5}},
+        {"createdAt": {"gt": "-P1000000D"}}, {"createdAt": {"gt": "PT0000001S"}},
+        {"title": {"like": "x"}}, {"nothing": {}},
     ]  # fmt: skip
     for bad in wrong:
         (error, *_) = ask(listing, f=bad)
