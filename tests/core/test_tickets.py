@@ -222,6 +222,15 @@ def test_such_an_issue_and_content_that_is_here(world: World) -> None:
         assert taken.attachment.subject == world.subjects.resolve(world.jo, issue(key), register=False)
 
 
+def test_holders(world: World) -> None:
+    """Whoever holds a URL of a ticket acts for its creator; a ticket of another workspace is not there."""
+    ticket = ticket_of(world)
+    holder, found = world.tickets.of_holder(world.jo.workspace_id, ticket.id)
+    assert (holder.actor, found) == (world.jo.actor, ticket)
+    with pytest.raises(errors.NotFoundError):
+        world.tickets.of_holder(world.stranger.workspace_id, ticket.id)
+
+
 def test_a_completed_ticket_whose_file_is_gone(world: World) -> None:
     """What was purged is not there."""
     ticket = opened(world, ticket_of(world))
