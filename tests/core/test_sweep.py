@@ -462,8 +462,9 @@ def test_a_foreign_blob_store(world: World, make_world: Callable[..., World]) ->
     assert len(names(other)) == 1
 
 
-def test_old_deliveries_of_webhooks(world: World) -> None:
-    """What came of sending is forgotten after a week."""
+def test_old_deliveries_of_webhooks(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What came of sending is forgotten after a week, a few at a time."""
+    monkeypatch.setattr(sweep, "BATCH", 1)
     made, _ = world.do(world.endpoints.create, world.jo, EndpointDraft("acme", "https://e.org/"))
     for age in range(2):
         world.upload(world.jo, b"x", f"{age}.txt", attach_to=issue())
@@ -475,5 +476,5 @@ def test_old_deliveries_of_webhooks(world: World) -> None:
     before = world.deliveries.list(world.jo, "acme", made.id).items
     world.sweep.sweep(0)
     after = world.deliveries.list(world.jo, "acme", made.id).items
-    assert 0 < len(after) < len(before)
+    assert 0 < len(after) < len(before) - 1
     assert min(one.attempt_time for one in after) > world.clock.time - 7 * DAY

@@ -370,6 +370,56 @@ def test_redelivery_of_what_is_forgotten(world: World) -> None:
     taken = claim(world, hook)
     lost = replace(taken.activities[0], id="act_01k3y4wxyze1et3vz5tkxw5y8a")
     world.deliveries.record(taken, [Attempt(lost, TAKEN, world.clock.now())])
-    (told,) = world.deliveries.list(world.jo, "acme", hook.id).items
+    (told,) = world.deliveries.list(world.boss, "acme", hook.id).items
     with pytest.raises(NotFoundError):
         world.deliveries.redeliver(world.jo, told.id)
+
+
+def test_who_points_an_endpoint_elsewhere_is_told_only_what_is_theirs(world: World) -> None:
+    """Whoever sets its URL, format or secret, or enables it, is the one for whom it is read from then on (P43)."""
+    hook = create(world, types=["file.created.v1"])
+    first = world.upload(world.jo, b"before")
+    assert resources(world.deliveries.claim(hook)) == [first.id]
+    world.clock.time += 21 * SECOND
+    for draft in (
+        EndpointDraft(description="hers"),
+        EndpointDraft(types=["file.created.v1", "link.created.v1"]),
+        EndpointDraft(url=URL),
+    ):
+        assert world.do(world.endpoints.update, world.kim, hook.id, draft, ()).reader_id == world.jo.principal_id
+    turns = (
+        EndpointDraft(url="https://kim.example/"),
+        EndpointDraft(format=WebhookFormat.LINEAR),
+        EndpointDraft(enabled=False),
+    )
+    for draft in turns:
+        assert world.do(world.endpoints.update, world.kim, hook.id, draft, ()).reader_id == world.kim.principal_id
+        assert world.do(world.endpoints.rotate, world.jo, hook.id)[0].reader_id == world.jo.principal_id
+    back = EndpointDraft(enabled=True, format=WebhookFormat.STANDARD)
+    changed = world.do(world.endpoints.update, world.kim, hook.id, back, ("enabled", "format"))
+    assert changed.creator.id == world.jo.principal_id
+    world.upload(world.jo, b"after")
+    hers = world.upload(world.kim, b"hers")
+    assert resources(world.deliveries.claim(hook)) == [hers.id]
+
+
+def test_deliveries_of_what_is_anothers(world: World) -> None:
+    """Nobody else finds them in the list, or has them sent again; nor do they go where another points (P43)."""
+    hook = create(world, types=["file.created.v1", "link.created.v1"])
+    world.upload(world.jo, b"mine")
+    happen(world)
+    taken = claim(world, hook)
+    world.deliveries.record(taken, attempts(world, taken, TAKEN, TAKEN))
+    mine = world.deliveries.list(world.jo, "acme", hook.id).items
+    assert [one.activity_type for one in mine] == ["link.created.v1", "file.created.v1"]
+    assert world.deliveries.list(world.kim, "acme", hook.id).items == mine[:1]
+    assert world.deliveries.list(world.boss, "acme", hook.id).items == mine
+    with pytest.raises(NotFoundError):
+        world.deliveries.redeliver(world.kim, mine[1].id)
+    assert world.deliveries.redeliver(world.jo, mine[1].id).attempts == 2
+    world.do(world.endpoints.update, world.kim, hook.id, EndpointDraft(url="https://kim.example/"), ())
+    for who in (world.jo, world.boss):
+        with pytest.raises(ValidationFailedError, match="may not see"):
+            world.deliveries.redeliver(who, mine[1].id)
+    assert [one.url for one in world.sender.posted] == [URL]
+    assert world.deliveries.redeliver(world.kim, mine[0].id).attempts == 2

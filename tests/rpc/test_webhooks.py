@@ -22,6 +22,7 @@ from remora.v1 import webhook_service_pb2 as pb
 from tests.receiving import LOOPBACK, Receiver, receiving
 from tests.rpc.asking import create as create_attachment
 from tests.rpc.asking import delete as delete_attachment
+from tests.rpc.asking import second_user, upload
 from tests.running import Api, Refusal, RunningServer, issue, refused, until
 from tests.ticketing import ask
 
@@ -263,6 +264,29 @@ def test_redelivery(hooks: Api, create: Create, receiver: Receiver, new_issue: s
     first, second = receiver.wait(2)
     assert first.id == second.id == delivery.activity_id
     Webhook(made.secret).verify(second.body, dict(second.headers))
+
+
+def test_nobody_reads_anothers_things_through_their_endpoint(
+    hooked: RunningServer, hooks: Api, create: Create, receiver: Receiver
+) -> None:
+    """Who points another's endpoint at their own URL hears of their own files, not of the other's (P43)."""
+    kim = second_user(hooked, scopes="webhooks:manage,files:read,files:write")
+    with receiving() as hers:
+        made = create(receiver.url, types=["file.created.v1"]).webhook_endpoint
+        first = upload(hooks).id
+        assert receiver.wait(1)[0].json["data"]["resource_id"] == first
+        until(lambda: deliveries(hooks, made.id))
+        (told,) = deliveries(hooks, made.id)
+        assert deliveries(kim, made.id) == []
+        with refused(CODE.NOT_FOUND, "RESOURCE_NOT_FOUND"):
+            redeliver(kim, told)
+        update(kim, id=made.id, url=hers.url)
+        upload(hooks)
+        with refused(CODE.INVALID_ARGUMENT, "VALIDATION_FAILED"):
+            redeliver(hooks, told)
+        own = upload(kim).id
+        assert [one.json["data"]["resource_id"] for one in hers.wait(1)] == [own]
+        assert len(receiver.received) == 1
 
 
 def test_what_is_disabled_is_sent_nothing(hooks: Api, create: Create, receiver: Receiver, new_issue: str) -> None:

@@ -92,7 +92,7 @@ def test_migrating_twice(tmp_path: Path) -> None:
     """A current database is left alone, and says that it is current."""
     database = Sqlite(tmp_path / "x.db")
     assert not check(database)
-    assert migrate(database) == ["0001_start", "0002_media", "0003_webhooks", "0004_assets"]
+    assert migrate(database) == ["0001_start", "0002_media", "0003_webhooks", "0004_assets", "0005_webhook_readers"]
     assert check(database)
     first = SqlMetadata(database).store_id()
     assert migrate(database) == []
@@ -114,7 +114,7 @@ def test_several_processes_migrate_at_once(tmp_path: Path) -> None:
     """One of them does the work, none of them fails."""
     with multiprocessing.get_context("spawn").Pool(4) as pool:
         for round_ in range(5):
-            assert sum(pool.map(_migrate, [tmp_path / f"{round_}.db"] * 4, chunksize=1)) == 4
+            assert sum(pool.map(_migrate, [tmp_path / f"{round_}.db"] * 4, chunksize=1)) == 5
 
 
 def test_settings(database: Sqlite, tmp_path: Path) -> None:

@@ -477,6 +477,7 @@ class WebhookEndpoint:
     previous_secret: bytes  # sealed; empty if there is none
     previous_secret_expire_time: Micros | None
     creator: Actor
+    reader_id: str  # whose private things it is told: of the one who last said where they go
     create_time: Micros
     update_time: Micros
     version: int

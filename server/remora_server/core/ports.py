@@ -202,10 +202,11 @@ class ActivityQuery:
 
 @dataclass(frozen=True, slots=True)
 class DeliveryQuery:
-    """Which deliveries of webhooks to list."""
+    """Which deliveries of webhooks to list; `reader` sees those of activities that it may see, empty sees all."""
 
     endpoint_id: str
     states: Sequence[DeliveryState] = ()
+    reader: str = ""
 
 
 class MetadataStore(Protocol):
@@ -550,8 +551,8 @@ class MetadataStore(Protocol):
         """Return deliveries by (create_time, id) downwards."""
         ...
 
-    def delete_webhook_deliveries(self, before: Micros) -> int:
-        """Forget deliveries that were last tried before a time; return how many."""
+    def delete_webhook_deliveries(self, before: Micros, limit: int) -> int:
+        """Forget deliveries that were last tried before a time, at most so many; return how many."""
         ...
 
     # Repeats

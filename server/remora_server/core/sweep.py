@@ -162,7 +162,12 @@ class Sweep:
         now = self._clock.now()
         done.forgotten_repeats = self._changes.run(lambda: self._store.delete_repeats(now - LIFETIME))
         self._changes.run(lambda: self._store.forget_condemned(now - CONDEMNED_FOR))
-        self._changes.run(lambda: self._store.delete_webhook_deliveries(now - DELIVERIES_KEPT))
+        self._forget_deliveries(now - DELIVERIES_KEPT, beat)
+
+    def _forget_deliveries(self, before: Micros, beat: Beat) -> None:
+        # There may be very many, and everybody's changes wait for each removal.
+        while self._changes.run(lambda: self._store.delete_webhook_deliveries(before, BATCH)):
+            beat()
 
     def _redeem_assets(self, beat: Beat) -> None:
         """Make files of assets that nobody has read in time; those whose bytes never came expire as other tickets."""

@@ -210,7 +210,8 @@ class WebhookDeliveries:
     ) -> Page[WebhookDelivery]:
         """Return a page of the deliveries to an endpoint, newest first."""
         access.enter(caller, workspace)
-        query = DeliveryQuery(self._endpoints.get(caller, endpoint_id).id, tuple(states))
+        reader = "" if caller.is_admin else caller.principal_id
+        query = DeliveryQuery(self._endpoints.get(caller, endpoint_id).id, tuple(states), reader)
         return self._pages.page(
             ("webhook deliveries", query),
             page_size,
@@ -223,11 +224,9 @@ class WebhookDeliveries:
         """Send an activity once more; one that is pending has its turn at once. Not within a change."""
         found = self._delivery(caller, delivery_id)
         endpoint = self._endpoints.get(caller, found.endpoint_id)
+        activity = self._activity(caller, endpoint, found)
         if found.state is DeliveryState.PENDING:
             return self._changes.run(lambda: self._hurry(caller, found))
-        activity = self._store.activity(caller.workspace_id, found.activity_id)
-        if activity is None:
-            raise errors.NotFoundError("activity", f"activities/{found.activity_id}")
         if not webhook_messages.can_tell(endpoint, activity):
             raise errors.invalid("webhook_delivery_id", "is of a type that the endpoint's format does not have by now")
         attempt = self._sent(endpoint, activity)
@@ -248,6 +247,18 @@ class WebhookDeliveries:
         hurried = replace(found, next_time=self._clock.now())
         self._store.update_webhook_delivery(hurried)
         return hurried
+
+    def _activity(self, caller: Caller, endpoint: WebhookEndpoint, delivery: WebhookDelivery) -> Activity:
+        """Return what a delivery tells of, if both the caller and whoever the endpoint is read for may see it."""
+        activity = self._store.activity(caller.workspace_id, delivery.activity_id)
+        if activity is None:
+            raise errors.NotFoundError("activity", f"activities/{delivery.activity_id}")
+        if not access.may_see_activity(caller, activity):
+            raise errors.NotFoundError("webhook_delivery", f"webhook-deliveries/{delivery.id}")
+        if activity.visible_to not in {"", endpoint.reader_id}:
+            why = "is of what the one who last changed the endpoint may not see; whoever may has to set its URL"
+            raise errors.invalid("webhook_delivery_id", why)
+        return activity
 
     def _delivery(self, caller: Caller, delivery_id: str) -> WebhookDelivery:
         parsed = ids.parse(ids.WEBHOOK_DELIVERY, delivery_id, "webhook_delivery_id")
@@ -353,7 +364,7 @@ def _query(endpoint: WebhookEndpoint) -> ActivityQuery | None:
         return None
     return ActivityQuery(
         endpoint.workspace_id,
-        reader=endpoint.creator.id,
+        reader=endpoint.reader_id,
         subjects=tuple((subject.type, subject.id) for subject in endpoint.subjects),
         types=tuple(types),
         newest_first=False,

@@ -28,6 +28,8 @@ OUTPUT_ONLY = (
     *("id", "workspace_id", "disabled_reason", "failing_since", "previous_secret_expire_time"),
     *("creator", "create_time", "update_time", "etag"),
 )
+# Whoever changes one of these has a say in who reads what is sent, and so is the one for whom it is read.
+SENDING = frozenset({"url", "format", "enabled"})
 MAX_ENDPOINTS = 100  # of one workspace; each is looked at whenever something has happened.
 PREVIOUS_LIFETIME: Micros = 24 * 3600 * 1_000_000
 TYPE = re.compile(r"[a-z_]{1,64}\.[a-z_]{1,64}\.v[0-9]{1,4}")
@@ -91,6 +93,7 @@ class WebhookEndpoints:
             previous_secret=b"",
             previous_secret_expire_time=None,
             creator=caller.actor,
+            reader_id=caller.principal_id,
             create_time=now,
             update_time=now,
             version=1,
@@ -145,6 +148,8 @@ class WebhookEndpoints:
         if not differing and not skip_backlog:
             return stored
         now = self._clock.now()
+        if SENDING.intersection(differing):
+            changed = replace(changed, reader_id=caller.principal_id)
         if changed.enabled:
             # Whoever changes something wants to see what comes of it, not to wait for the next attempt.
             changed = replace(changed, attempts=0, failing_since=None, due_time=0)
@@ -180,6 +185,7 @@ class WebhookEndpoints:
             secret=self._seal.seal(secret, stored.id),
             previous_secret=stored.secret,
             previous_secret_expire_time=now + PREVIOUS_LIFETIME,
+            reader_id=caller.principal_id,
             update_time=now,
             version=stored.version + 1,
         )

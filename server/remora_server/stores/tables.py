@@ -387,6 +387,7 @@ class WebhookEndpoints(peewee.Model):
     due_time = BigIntegerField()
     claim_time = BigIntegerField()
     epoch = BigIntegerField()
+    reader_id = TextField(constraints=[SQL("DEFAULT ''")])
 
     class Meta:
         table_name = "webhook_endpoints"

@@ -31,6 +31,7 @@ def endpoint_of(acme: Tenant, create_time: int = NOW) -> WebhookEndpoint:
         previous_secret=b"\x01",
         previous_secret_expire_time=NOW + 1,
         creator=acme.jo,
+        reader_id=acme.kim.id,
         create_time=create_time,
         update_time=NOW,
         version=1,
@@ -81,6 +82,7 @@ class WebhookContract:
             previous_secret_expire_time=None,
             failing_since=None,
             cursor=2**41,
+            reader_id=acme.jo.id,
             version=2,
         )
         store.update_webhook_endpoint(changed)
@@ -108,7 +110,7 @@ class WebhookContract:
         assert not ours.intersection(one.id for one in store.enabled_webhook_endpoints())
 
     def test_webhook_deliveries(self, store: MetadataStore, acme: Tenant) -> None:
-        """One for each activity and endpoint; they go with their endpoint, or with time."""
+        """One for each activity and endpoint; they go with time, also when their endpoint has gone."""
         endpoint, other = endpoint_of(acme), endpoint_of(acme)
         store.add_webhook_endpoint(endpoint)
         store.add_webhook_endpoint(other)
@@ -128,10 +130,16 @@ class WebhookContract:
         assert found == sorted([changed, *made[1:]], key=lambda x: (x.create_time, x.id), reverse=True)
         taken = store.list_webhook_deliveries(DeliveryQuery(endpoint.id, (DeliveryState.SUCCEEDED,)), None, 9)
         assert taken == [changed]
-        assert store.delete_webhook_deliveries(NOW + 5) == 6
+        store.add_activity(replace(acme.activity(), id=made[2].activity_id, visible_to=acme.jo.id))
+        store.add_activity(replace(acme.activity(), id=made[3].activity_id))
+        for reader, seen in ((acme.jo.id, {made[2].id, made[3].id}), (acme.kim.id, {made[3].id})):
+            listed = store.list_webhook_deliveries(DeliveryQuery(endpoint.id, reader=reader), None, 9)
+            assert {one.id for one in listed} == seen
+        assert [store.delete_webhook_deliveries(NOW + 5, 4) for _ in range(3)] == [4, 2, 0]
         assert len(store.list_webhook_deliveries(query, None, 9)) == 3
         store.delete_webhook_endpoint(endpoint.id)
-        assert store.list_webhook_deliveries(query, None, 9) == []
+        assert len(store.list_webhook_deliveries(query, None, 9)) == 3
+        assert store.delete_webhook_deliveries(NOW + 9, 99) == 3
 
     def test_what_is_behind_a_place_in_the_log(self, store: MetadataStore, acme: Tenant) -> None:
         """It is counted up to a limit."""

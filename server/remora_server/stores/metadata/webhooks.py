@@ -20,7 +20,7 @@ from remora_server.core.ports import DeliveryQuery, Position
 from remora_server.stores.database import Row
 from remora_server.stores.kept import Query, Slot, kept, kept_insert, kept_update
 from remora_server.stores.metadata.rows import Rows, before, decode_json, encode_metadata, place
-from remora_server.stores.tables import EMPTY, WebhookDeliveries, WebhookEndpoints
+from remora_server.stores.tables import EMPTY, Activities, WebhookDeliveries, WebhookEndpoints
 
 FIXED = (
     WebhookEndpoints.id,
@@ -38,6 +38,7 @@ MUTABLE = (
     WebhookEndpoints.secret,
     WebhookEndpoints.previous_secret,
     WebhookEndpoints.previous_secret_expire_time,
+    WebhookEndpoints.reader_id,
     WebhookEndpoints.update_time,
     WebhookEndpoints.version,
     WebhookEndpoints.log_cursor,
@@ -123,7 +124,7 @@ class WebhookRows(Rows):
         self._db.write(UPDATE_ENDPOINT, *_mutable(changed), changed.id)
 
     def delete_webhook_endpoint(self, endpoint_id: str) -> None:
-        """Remove an endpoint and its deliveries for good."""
+        """Remove an endpoint for good; its deliveries, which nobody finds any more, go with time."""
         self._db.execute(WebhookEndpoints.delete().where(WebhookEndpoints.id == endpoint_id))
 
     def list_webhook_endpoints(
@@ -175,14 +176,20 @@ class WebhookRows(Rows):
         wanted = WebhookDeliveries.select(*DELIVERY).where(WebhookDeliveries.endpoint_id == query.endpoint_id)
         if query.states:
             wanted = wanted.where(WebhookDeliveries.state.in_([state.value for state in query.states]))
+        if query.reader:
+            # What is no longer in the log has nobody who may see it.
+            log = WebhookDeliveries.activity_id == Activities.id
+            seen = (Activities.visible_to == EMPTY) | (Activities.visible_to == query.reader)
+            wanted = wanted.join(Activities, on=log).where(seen)
         if after is not None:
             wanted = wanted.where(before(WebhookDeliveries.create_time, WebhookDeliveries.id, after))
         newest_first = (WebhookDeliveries.create_time.desc(), WebhookDeliveries.id.desc())
         return [_delivery(row) for row in self._db.select(wanted.order_by(*newest_first).limit(limit))]
 
-    def delete_webhook_deliveries(self, before: Micros) -> int:
-        """Forget deliveries that were last tried before a time; return how many."""
-        return self._db.execute(WebhookDeliveries.delete().where(WebhookDeliveries.attempt_time < before))
+    def delete_webhook_deliveries(self, before: Micros, limit: int) -> int:
+        """Forget deliveries that were last tried before a time, at most so many; return how many."""
+        old = WebhookDeliveries.select(WebhookDeliveries.id).where(WebhookDeliveries.attempt_time < before)
+        return self._db.execute(WebhookDeliveries.delete().where(WebhookDeliveries.id.in_(old.limit(limit))))
 
     def _endpoints(self, rows: Sequence[Row]) -> Sequence[WebhookEndpoint]:
         self._actors.prepare(row[CREATOR] for row in rows)
@@ -192,7 +199,7 @@ class WebhookRows(Rows):
         # fmt: off
         (
             id_, workspace_id, creator_id, create_time, url, types, subjects, format_, description, disabled_reason,
-            secret, previous_secret, previous_secret_expire_time, update_time, version, cursor, attempts,
+            secret, previous_secret, previous_secret_expire_time, reader_id, update_time, version, cursor, attempts,
             failing_since, due_time, claim_time, epoch,
         ) = row
         # fmt: on
@@ -209,6 +216,7 @@ class WebhookRows(Rows):
             previous_secret=bytes(previous_secret),
             previous_secret_expire_time=previous_secret_expire_time,
             creator=self._actors[creator_id],
+            reader_id=reader_id,
             create_time=create_time,
             update_time=update_time,
             version=version,
@@ -232,6 +240,7 @@ def _mutable(endpoint: WebhookEndpoint) -> tuple[object, ...]:
         endpoint.secret,
         endpoint.previous_secret,
         endpoint.previous_secret_expire_time,
+        endpoint.reader_id,
         endpoint.update_time,
         endpoint.version,
         endpoint.cursor,
