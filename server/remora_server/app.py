@@ -55,6 +55,7 @@ from remora_server.core.uploads import Uploads
 from remora_server.core.webhook_deliveries import WebhookDeliveries
 from remora_server.core.webhook_endpoints import WebhookEndpoints
 from remora_server.deliver.deliverer import Deliverer
+from remora_server.deliver.lookups import Lookups
 from remora_server.deliver.process import Process as WebhookProcess
 from remora_server.deliver.sender import BlockingSender, Sender
 from remora_server.gateway.app import Bounds, Gateway, bind, cannot_listen
@@ -106,7 +107,6 @@ OVERTAKEN_SECONDS = 1.0
 JOBS = 1  # A server has other things to do with its cores.
 HEALTH_SECONDS = 5.0  # A store elsewhere may take money for being asked.
 REFRESH_SECONDS = 1.0
-RESOLVERS = 32  # Names of receivers that are looked up at once.
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,12 +146,12 @@ async def supervise(
 async def deliver(config: Config, line: int | None) -> None:
     """Send webhooks until SIGTERM or SIGINT, or until the other end of `line`, which wakes us, is closed."""
     loop = asyncio.get_running_loop()
-    resolvers = ThreadPoolExecutor(RESOLVERS, "resolver")
+    lookups = Lookups()
     timeout_seconds = config.webhook_timeout_seconds
     destinations = Destinations(config.allowed_networks)
     with open_rows(config) as stores:
-        _, deliveries = _webhooks(config, stores, destinations, resolvers)
-        async with Sender(destinations, resolvers, timeout_seconds=timeout_seconds) as sender:
+        _, deliveries = _webhooks(config, stores, destinations, lookups)
+        async with Sender(destinations, lookups, timeout_seconds=timeout_seconds) as sender:
             deliverer = Deliverer(deliveries, sender, stores.clock)
             for signal_number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(signal_number, deliverer.stop)
@@ -166,12 +166,11 @@ async def deliver(config: Config, line: int | None) -> None:
                 loop.add_reader(line, hear)
             stores.database.hear(partial(_tell, loop, deliverer.wake))
             await deliverer.run()
-    # A name that is looked up in vain must not keep us from ending.
-    resolvers.shutdown(wait=False, cancel_futures=True)
+    lookups.close()
 
 
 def _webhooks(
-    config: Config, stores: Stores | RowStores, destinations: Destinations, resolvers: ThreadPoolExecutor
+    config: Config, stores: Stores | RowStores, destinations: Destinations, lookups: Lookups
 ) -> tuple[WebhookEndpoints, WebhookDeliveries]:
     metadata, clock, key = stores.metadata, stores.clock, signing_key(config, stores)
     pages, subjects, seal = Pages(key, clock), Subjects(metadata, clock, strict=config.strict_issues), Seal(key)
@@ -185,7 +184,7 @@ def _webhooks(
         pages,
         clock,
         seal=seal,
-        sender=BlockingSender(destinations, resolvers, timeout_seconds=config.webhook_timeout_seconds),
+        sender=BlockingSender(destinations, lookups, timeout_seconds=config.webhook_timeout_seconds),
         give_up_after=int(config.webhook_give_up_seconds * SECOND),
         timeout=int(config.webhook_timeout_seconds * SECOND),
     )
@@ -261,8 +260,8 @@ async def _serve(  # noqa: PLR0915 - one step after the other, as a server begin
     http_port = int(bound.getsockname()[1])
     public_url = config.public_url or _own_url(config, http_port)
     urls = SignedUrls(public_url, signing_key(config, stores), stores.clock)
-    resolvers = ThreadPoolExecutor(RESOLVERS, "resolver")
-    webhooks = _webhooks(config, stores, Destinations(config.allowed_networks), resolvers)
+    lookups = Lookups()
+    webhooks = _webhooks(config, stores, Destinations(config.allowed_networks), lookups)
     rules = _rules(config, stores, pools, urls, decoding, webhooks)
     tenants = tenants_of(stores)
     authenticator = Authenticator(
@@ -354,7 +353,7 @@ async def _serve(  # noqa: PLR0915 - one step after the other, as a server begin
     await asyncio.to_thread(decoding.close)
     await asyncio.to_thread(upkeep.stop)
     await asyncio.to_thread(sending.stop)
-    resolvers.shutdown(wait=False, cancel_futures=True)
+    lookups.close()
     for pool in dict.fromkeys((pools.wait, pools.work, pools.sync, fetchers, readers)):
         await asyncio.to_thread(pool.shutdown)
     if loop_writer is not None:

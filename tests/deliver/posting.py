@@ -7,12 +7,12 @@ import ipaddress
 import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 from remora_server.core.destinations import Destinations
 from remora_server.core.model import Outgoing, Sent
-from remora_server.deliver.network import look_up as system_look_up
+from remora_server.deliver.lookups import Lookups
+from remora_server.deliver.lookups import look_up as system_look_up
 from remora_server.deliver.sender import Sender
 
 LOOPBACK = Destinations([ipaddress.ip_network("127.0.0.0/8")])
@@ -27,9 +27,8 @@ def post(
     """Post to each URL in turn, by one sender."""
 
     async def run() -> list[Sent]:
-        with ThreadPoolExecutor(2) as resolvers:
-            async with Sender(destinations, resolvers, timeout_seconds=timeout_seconds, look_up=look_up) as sender:
-                return [await sender.send(Outgoing(url, (("x-test", "1"),), b"{}")) for url in urls]
+        async with Sender(destinations, Lookups(look_up), timeout_seconds=timeout_seconds) as sender:
+            return [await sender.send(Outgoing(url, (("x-test", "1"),), b"{}")) for url in urls]
 
     return asyncio.run(run())
 

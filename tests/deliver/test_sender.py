@@ -105,3 +105,17 @@ def test_tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         closing = threading.Thread(target=receiver.close, daemon=True)
         closing.start()
         closing.join(5)
+
+
+def test_a_failure_that_nobody_has_thought_of(caplog: pytest.LogCaptureFixture) -> None:
+    """It is a failed attempt as any other, which says where to read about it."""
+
+    def strange(_host: str, _port: int) -> list[str]:
+        raise KeyError("nobody thought of it")
+
+    (sent,) = post("http://example.test/", look_up=strange)
+    assert not sent.succeeded
+    assert "KeyError" in sent.error
+    number = sent.error.partition("number ")[2].split()[0]
+    assert number in caplog.text
+    assert "nobody thought of it" in caplog.text

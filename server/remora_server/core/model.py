@@ -528,6 +528,7 @@ class Outgoing:
     url: str
     headers: Sequence[tuple[str, str]]
     body: bytes
+    workspace_id: str = ""  # whose message it is
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,6 +83,7 @@ def _standard(endpoint: WebhookEndpoint, activity: Activity, keys: Sequence[str]
             ("webhook-signature", signatures),
         ),
         body,
+        endpoint.workspace_id,
     )
 
 
@@ -142,6 +143,7 @@ def _linear(
             ("Linear-Signature", hmac.new(key.encode(), body, hashlib.sha256).hexdigest()),
         ),
         body,
+        endpoint.workspace_id,
     )
 
 

@@ -6,14 +6,16 @@ Between the check and the connection no name is looked up again, so a name can't
 from __future__ import annotations
 
 import asyncio
-import socket
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Executor
+from collections.abc import Iterable, Sequence
+from contextvars import ContextVar
 from typing import Protocol
 
 import httpcore
 
-LookUp = Callable[[str, int], Sequence[str]]
+from remora_server.deliver.lookups import Lookups
+
+# Of whoever's message a connection is made for; httpcore hands nothing of the kind on.
+workspace_sending: ContextVar[str] = ContextVar("workspace_sending", default="")
 
 
 class Destinations(Protocol):
@@ -28,21 +30,12 @@ class AddressRefusedError(httpcore.ConnectError):
     """A host has an address that this service may not reach."""
 
 
-def look_up(host: str, port: int) -> Sequence[str]:
-    """Return the addresses of a host, each once; raise OSError if there is none."""
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(str(address[0]) for *_, address in found))
-
-
 class CheckedNetwork(httpcore.AsyncNetworkBackend):
     """Opens the connections of one kind of request, with TLS or without."""
 
-    def __init__(
-        self, destinations: Destinations, resolvers: Executor, *, is_secure: bool, look_up: LookUp = look_up
-    ) -> None:
+    def __init__(self, destinations: Destinations, lookups: Lookups, *, is_secure: bool) -> None:
         self._destinations = destinations
-        self._resolvers = resolvers
-        self._look_up = look_up
+        self._lookups = lookups
         self._is_secure = is_secure
         self._inner = httpcore.AnyIOBackend()
 
@@ -72,9 +65,7 @@ class CheckedNetwork(httpcore.AsyncNetworkBackend):
         await asyncio.sleep(seconds)
 
     async def _resolve(self, host: str, port: int) -> Sequence[str]:
-        # The system's resolver can't be interrupted: its threads are our own, so that others have theirs.
-        loop = asyncio.get_running_loop()
         try:
-            return await loop.run_in_executor(self._resolvers, self._look_up, host, port)
+            return await self._lookups.find(host, port, workspace_sending.get())
         except (OSError, UnicodeError) as problem:
             raise httpcore.ConnectError("its host has no address") from problem

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import ssl
 import time
-from concurrent.futures import Executor
+import uuid
 from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
@@ -14,18 +15,19 @@ import httpcore
 
 from remora_server.core import urls
 from remora_server.core.model import Micros, Outgoing, Sent
-from remora_server.deliver.network import AddressRefusedError, CheckedNetwork, Destinations, LookUp, look_up
+from remora_server.deliver.lookups import Lookups, LookupsBusyError
+from remora_server.deliver.network import AddressRefusedError, CheckedNetwork, Destinations, workspace_sending
 
 MOST_BODY_BYTES = 64 * 1024  # Of an answer; what it says is not looked at.
 MOST_CONNECTIONS, IDLE_CONNECTIONS, IDLE_SECONDS = 256, 64, 30.0
+
+log = logging.getLogger(__name__)
 
 
 class Sender:
     """Posts messages over connections that are kept for a while; for use on one event loop."""
 
-    def __init__(
-        self, destinations: Destinations, resolvers: Executor, *, timeout_seconds: float, look_up: LookUp = look_up
-    ) -> None:
+    def __init__(self, destinations: Destinations, lookups: Lookups, *, timeout_seconds: float) -> None:
         self._timeout_seconds = timeout_seconds
         context = ssl.create_default_context()
         self._pools = {
@@ -35,7 +37,7 @@ class Sender:
                 max_keepalive_connections=IDLE_CONNECTIONS,
                 keepalive_expiry=IDLE_SECONDS,
                 # No proxy from the environment, and no redirect, is ever followed: this pool knows neither.
-                network_backend=CheckedNetwork(destinations, resolvers, is_secure=scheme == "https", look_up=look_up),
+                network_backend=CheckedNetwork(destinations, lookups, is_secure=scheme == "https"),
             )
             for scheme in ("https", "http")
         }
@@ -52,9 +54,10 @@ class Sender:
             await pool.aclose()
 
     async def send(self, outgoing: Outgoing) -> Sent:
-        """Post a message and return what came of it, whatever that was."""
+        """Post a message and return what came of it, whatever that was; raise LookupsBusyError if nothing was tried."""
         began = time.monotonic()
         status, error = 0, ""
+        workspace_sending.set(outgoing.workspace_id)
         try:
             async with asyncio.timeout(self._timeout_seconds):
                 status = await self._post(outgoing)
@@ -64,6 +67,10 @@ class Sender:
             error = f"not sent: {problem}"
         except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException, ssl.SSLError) as problem:
             error = f"no answer: {_told(problem)}"
+        except LookupsBusyError:
+            raise
+        except Exception as problem:  # noqa: BLE001 - whatever it is, the next message must have its turn.
+            error = unexpected(problem)
         else:
             error = _refusal(status)
         return Sent(status, error, _micros_since(began))
@@ -92,9 +99,9 @@ class Sender:
 class BlockingSender:
     """Posts a message from a thread that may wait, over a connection of its own."""
 
-    def __init__(self, destinations: Destinations, resolvers: Executor, *, timeout_seconds: float) -> None:
+    def __init__(self, destinations: Destinations, lookups: Lookups, *, timeout_seconds: float) -> None:
         self._destinations = destinations
-        self._resolvers = resolvers
+        self._lookups = lookups
         self._timeout_seconds = timeout_seconds
 
     def send(self, outgoing: Outgoing) -> Sent:
@@ -102,8 +109,18 @@ class BlockingSender:
         return asyncio.run(self._send(outgoing))
 
     async def _send(self, outgoing: Outgoing) -> Sent:
-        async with Sender(self._destinations, self._resolvers, timeout_seconds=self._timeout_seconds) as sender:
-            return await sender.send(outgoing)
+        async with Sender(self._destinations, self._lookups, timeout_seconds=self._timeout_seconds) as sender:
+            try:
+                return await sender.send(outgoing)
+            except LookupsBusyError:
+                return Sent(error="not sent: too many hosts are being looked up; ask again later")
+
+
+def unexpected(problem: Exception) -> str:
+    """Say of a failure that nobody has thought of where to read about it; to be called where it is handled."""
+    number = uuid.uuid4().hex[:8]
+    log.error("a message was not sent (%s)", number, exc_info=problem)
+    return f"not sent: {type(problem).__name__}, number {number} in the server's log"
 
 
 def _refusal(status: int) -> str:
