@@ -86,6 +86,10 @@ REFUSED = {
     "https://ex<>ample.com/": "not a valid name",
     "https://[::1/": "not a valid name",
     "https://%zz/": "not a valid name",
+    "https://[::::]/": "no IPv6 address",
+    "https://[127.0.0.1]/": "no IPv6 address",
+    "https://[1:2]:443/a": "no IPv6 address",
+    "https://[1:2:3:4:5:6:7:8:9]/": "no IPv6 address",
     "https://ü" + "ü" * 80 + ".example/": "not a valid name",
     "https://example.com/" + "x" * MAX_CHARS: "characters",
 }

@@ -340,6 +340,8 @@ def test_a_redirect_is_not_followed(hooks: Api, create: Create, receiver: Receiv
         "https://192.168.0.1/",
         "https://169.254.169.254/latest/meta-data/",
         "https://[fe80::1]/",
+        "https://[::::]/",
+        "https://168.63.129.16/",
         "https://[fd00:ec2::254]/",
         "https://0.0.0.0:{port}/",
         "http://example.com/",

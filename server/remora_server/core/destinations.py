@@ -20,6 +20,15 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 PUBLIC_IPV6 = ipaddress.IPv6Network("2000::/3")
 # Addresses that stand for one of IPv4, in their last 32 bits: behind a translator, and as sockets write it.
 TRANSLATED = (ipaddress.IPv6Network("64:ff9b::/96"), ipaddress.IPv6Network("::ffff:0:0/96"))
+# What newer versions of Python, or clouds, don't take for public: the anycast of 6to4, the host of each machine at
+# Azure, which hands out secrets, and addresses for documentation.
+NOT_PUBLIC = (
+    ipaddress.IPv4Network("192.88.99.0/24"),
+    ipaddress.IPv4Network("168.63.129.16/32"),
+    ipaddress.IPv6Network("3fff::/20"),
+)
+# Of ISATAP in the middle of an address; the bit that is left out tells whether the address of IPv4 behind it is unique.
+ISATAP, ISATAP_MASK = 0x00005EFE, 0xFDFFFFFF
 
 
 class Destinations:
@@ -74,8 +83,11 @@ def _spellings(address: Address) -> Iterator[Address]:
 
 
 def _is_public(address: Address) -> bool:
+    if any(address in network for network in NOT_PUBLIC if address.version == network.version):
+        return False
     if isinstance(address, ipaddress.IPv4Address):
         return address.is_global and not address.is_multicast and not address.is_reserved
     # Tunnels hold an address of IPv4 inside, which nobody could check at the other end.
-    is_tunnel = address.sixtofour is not None or address.teredo is not None
+    is_isatap = (int(address) >> 32) & ISATAP_MASK == ISATAP
+    is_tunnel = is_isatap or address.sixtofour is not None or address.teredo is not None
     return address in PUBLIC_IPV6 and address.is_global and not is_tunnel

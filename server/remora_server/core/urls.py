@@ -8,6 +8,7 @@ on PyPI each do more than that (collapse `//`, drop an empty query, sort or deco
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 import re
 from collections.abc import Collection
 from functools import lru_cache
@@ -76,7 +77,13 @@ def _authority(authority: str, scheme: str, field: str) -> str:
 
 def _host(host: str, field: str) -> str:
     lowered = TRIPLET.sub(_decode_unreserved, host).lower()
-    if IPV6.fullmatch(lowered) or PLAIN_HOST.fullmatch(lowered):
+    if IPV6.fullmatch(lowered):
+        try:
+            ipaddress.IPv6Address(lowered[1:-1])
+        except ValueError as problem:
+            raise UrlNotAllowedError(field, "has no IPv6 address between its brackets") from problem
+        return lowered
+    if PLAIN_HOST.fullmatch(lowered):
         return lowered
     try:
         return idna.encode(lowered, uts46=True).decode()
