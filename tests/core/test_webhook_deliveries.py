@@ -10,7 +10,16 @@ import pytest
 from remora_server.core import webhook_deliveries
 from remora_server.core.errors import NotFoundError, ValidationFailedError
 from remora_server.core.links import LinkDraft
-from remora_server.core.model import DeliveryState, DisabledReason, Outgoing, Sent, WebhookEndpoint, WebhookFormat
+from remora_server.core.model import (
+    Activity,
+    DeliveryState,
+    DisabledReason,
+    Outgoing,
+    Sent,
+    WebhookEndpoint,
+    WebhookFormat,
+)
+from remora_server.core.ports import ActivityQuery, Position
 from remora_server.core.sealing import Seal
 from remora_server.core.values import replace
 from remora_server.core.webhook_deliveries import Attempt, Claim
@@ -423,3 +432,63 @@ def test_deliveries_of_what_is_anothers(world: World) -> None:
             world.deliveries.redeliver(who, mine[1].id)
     assert [one.url for one in world.sender.posted] == [URL]
     assert world.deliveries.redeliver(world.kim, mine[0].id).attempts == 2
+
+
+def test_redelivery_of_what_is_pending_and_has_no_turn(world: World) -> None:
+    """What lies behind the endpoint's place, is not for it any more, or waits for a disabled one, is sent at once."""
+    hook = create(world, types=["link.created.v1"])
+    happen(world)
+    fail_once(world, hook)
+    (told,) = world.deliveries.list(world.jo, "acme", hook.id).items
+    world.do(world.endpoints.update, world.jo, hook.id, EndpointDraft(enabled=False), ("enabled",))
+    world.sender.result = BROKEN
+    assert world.deliveries.redeliver(world.jo, told.id).state is DeliveryState.PENDING
+    assert len(world.sender.posted) == 1
+    elsewhere = EndpointDraft(enabled=True, types=["link.deleted.v1"])
+    world.do(world.endpoints.update, world.jo, hook.id, elsewhere, ("enabled", "types"))
+    assert world.deliveries.redeliver(world.jo, told.id).state is DeliveryState.PENDING
+    assert len(world.sender.posted) == 2
+    back = EndpointDraft(types=["link.created.v1"])
+    world.do(world.endpoints.update, world.jo, hook.id, back, ("types",), skip_backlog=True)
+    world.sender.result = TAKEN
+    assert world.deliveries.redeliver(world.jo, told.id).state is DeliveryState.SUCCEEDED
+    assert len(world.sender.posted) == 3
+
+
+def test_redelivery_of_what_was_pending_a_moment_ago(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What came of it meanwhile is not overwritten by how it was."""
+    hook = create(world, types=["link.created.v1"])
+    happen(world)
+    fail_once(world, hook)
+    (told,) = world.deliveries.list(world.jo, "acme", hook.id).items
+    look = world.store.activity
+
+    def meanwhile(workspace_id: str, activity_id: str) -> Activity | None:
+        monkeypatch.undo()
+        fail_once(world, hook, TAKEN)
+        return look(workspace_id, activity_id)
+
+    monkeypatch.setattr(world.store, "activity", meanwhile)
+    again = world.deliveries.redeliver(world.jo, told.id)
+    assert (again.state, again.attempts) == (DeliveryState.SUCCEEDED, 3)
+
+
+def test_what_happens_elsewhere_is_not_looked_for(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of endpoints whose workspace was quiet since the last look none has the log asked for it."""
+    quiet = create(world)
+    busy = world.do(world.endpoints.create, world.stranger, EndpointDraft("elsewhere", URL, types=["file.created.v1"]))
+    assert world.deliveries.due() == []
+    asked: list[str] = []
+    listed = world.store.list_activities
+
+    def asking(query: ActivityQuery, after: Position | None, limit: int) -> Sequence[Activity]:
+        asked.append(query.workspace_id)
+        return listed(query, after, limit)
+
+    monkeypatch.setattr(world.store, "list_activities", asking)
+    world.upload(world.stranger, b"there")
+    assert [one.id for one in world.deliveries.due()] == [busy[0].id]
+    assert asked == [busy[0].workspace_id]
+    made = happen(world)
+    assert {one.id for one in world.deliveries.due()} == {quiet.id, busy[0].id}
+    assert resources(claim(world, quiet)) == made

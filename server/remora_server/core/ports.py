@@ -485,6 +485,10 @@ class MetadataStore(Protocol):
         """Count what list_activities would return in all."""
         ...
 
+    def workspaces_active_after(self, seq: int) -> Collection[str]:
+        """Return the workspaces that have entries after a sequence number."""
+        ...
+
     def activity_bounds(self) -> tuple[int, int]:
         """Return the sequence numbers of the last entry that was removed (0 if none) and of the newest one."""
         ...

@@ -42,6 +42,8 @@ class ActivityContract:
             store.add_activity(acme.activity())
         newest = store.list_activities(ActivityQuery(acme.id), None, 1)[0].seq
         assert store.activity_bounds() == (0, newest)
+        assert set(store.workspaces_active_after(0)) == {acme.id}
+        assert not store.workspaces_active_after(newest)
 
     def test_activities_list(self, store: MetadataStore, acme: Tenant) -> None:
         """Every filter restricts; a reader sees what is for all and what is for it."""

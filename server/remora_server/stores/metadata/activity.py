@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import peewee
 
@@ -55,6 +55,11 @@ def _watch_all(workspace_id: Slot, after: Slot, limit: Slot) -> Query:
 @kept
 def _watch_as(workspace_id: Slot, after: Slot, reader: Slot, limit: Slot) -> Query:
     return _watched(workspace_id, after).where(_for_reader(reader)).limit(limit)
+
+
+@kept
+def _active(after: Slot) -> Query:
+    return Activities.select(Activities.workspace_id).where(Activities.seq > after).distinct()
 
 
 @kept
@@ -122,6 +127,10 @@ class ActivityRows(Rows):
         """Count entries after a sequence number, up to a limit."""
         behind = Activities.select(Activities.seq).where(*_tests(query), Activities.seq > seq).limit(limit)
         return self._count(peewee.Select([behind.alias("behind")], [peewee.fn.COUNT(peewee.SQL("*"))]))
+
+    def workspaces_active_after(self, seq: int) -> Collection[str]:
+        """Return the workspaces that have entries after a sequence number."""
+        return {row[0] for row in self._db.rows(_active, seq)}
 
     def activity_bounds(self) -> tuple[int, int]:
         """Return the sequence numbers of the last entry that was removed (0 if none) and of the newest one."""
