@@ -12,7 +12,16 @@ from typing import Any, cast
 
 import httpx
 import pytest
-from graphql import build_client_schema, build_schema, get_introspection_query, lexicographic_sort_schema, print_schema
+from graphql import (
+    GraphQLObjectType,
+    build_client_schema,
+    build_schema,
+    get_introspection_query,
+    get_named_type,
+    is_leaf_type,
+    lexicographic_sort_schema,
+    print_schema,
+)
 from starlette.datastructures import Headers
 
 from remora_server.core.errors import QuotaExceededError, StorageUnavailableError
@@ -55,6 +64,12 @@ TOO_MUCH = {
     "aliases in the schema": "{__schema{types{fields{type{"
     + " ".join(f"c{i}:fields{{...F}}" for i in range(99))
     + "}}}}} fragment F on __Field{name description isDeprecated deprecationReason type{name kind description}}",
+    "values": "{"
+    + " ".join(f"p{i}:attachments(first:250){{nodes{{...F}}}}" for i in range(5))
+    + "} fragment F on Attachment{"
+    + " ".join(f"a{i}:title" for i in range(90))
+    + "}",
+    "pages by default": "query($n:Int=250){attachments(first:$n){nodes{issue{attachments(first:$n){nodes{id}}}}}}",
     "unknown fields": "{" + "".join(f"f{i} " for i in range(990)) + "}",
     "a number of many digits": "{attachments(first:1" + "9" * 5000 + "){nodes{id}}}",
     "pages in pages": "{attachments(first:250){nodes{issue{attachments(first:250){nodes{id}}}}}}",
@@ -153,7 +168,12 @@ def test_a_key_comes_first(server: RunningServer, path: str) -> None:
 def test_the_schema(server: RunningServer, path: str) -> None:
     """What introspection tells is what the server serves as its schema."""
     query = get_introspection_query(
-        descriptions=True, input_value_deprecation=True, specified_by_url=True, schema_description=True
+        descriptions=True,
+        input_value_deprecation=True,
+        specified_by_url=True,
+        schema_description=True,
+        directive_is_repeatable=True,
+        one_of=True,
     )
     told = build_client_schema(ask(server, path, query).json()["data"])
     headers = {"Authorization": f"Bearer {server.ready['key']}"}
@@ -171,6 +191,26 @@ def test_a_root_field_that_nobody_thought_of() -> None:
         for fields in (without, free):
             with pytest.raises(LookupError, match=place):
                 Graph("linear", fields, begin, wording)
+
+
+def test_pages_of_whole_objects(server: RunningServer) -> None:
+    """The largest page is answered with every field that an issue or an attachment has, as the SDK asks for them."""
+    schema = build_schema(
+        httpx.get(f"{server.ready['http']}/graphql/schema", headers={"Authorization": str(server.ready["key"])}).text
+    )
+
+    def plain(kind: str) -> str:
+        fields = cast("GraphQLObjectType", schema.type_map[kind]).fields
+        return " ".join(name for name, field in fields.items() if is_leaf_type(get_named_type(field.type)))
+
+    whole = "nodes{...I parent{id} state{id} team{id}} pageInfo{hasNextPage hasPreviousPage startCursor endCursor}"
+    for query in (
+        'query($n:Int){issue(id:"NO-1"){children(first:$n){%s}}} fragment I on Issue{%s}' % (whole, plain("Issue")),  # noqa: UP031 - braces are GraphQL's own
+        "query($n:Int){attachments(first:$n){nodes{%s issue{id} creator{id}}}}" % plain("Attachment"),  # noqa: UP031 - as above
+    ):
+        reply = ask(server, "/graphql", query, variables={"n": 250})
+        assert "more than" not in reply.text
+        assert reply.status_code == 200
 
 
 class Answering:
