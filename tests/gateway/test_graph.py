@@ -125,6 +125,8 @@ BODIES = [
     b'{"query":""}',
     b'{"query":1}',
     b'{"query":"{__typename}","variables":[]}',
+    b'{"query":"{__typename}","variables":{"a":NaN}}',
+    b'{"query":"{__typename}","variables":{"a":[-1e999]}}',
     b'{"query":"{__typename}","operationName":1}',
     b'{"query":"{__typename}","operationName":"Other"}',
     b'{"query":"query A{__typename} query B{__typename}"}',
