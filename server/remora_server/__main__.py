@@ -238,7 +238,8 @@ def _keys_list(settings: Config, options: argparse.Namespace) -> int:
                 "revoke_time": key.revoke_time,
             }
             state = "revoked" if key.revoke_time else "live"
-            _say(options, report, f"{key.id}  {key.principal.display_name}  {state}  {','.join(sorted(key.scopes))}")
+            user = f"{key.principal.id}  {key.principal.display_name}"
+            _say(options, report, f"{key.id}  {user}  {state}  {','.join(sorted(key.scopes))}")
     return DONE
 
 

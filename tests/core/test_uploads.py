@@ -332,6 +332,35 @@ class TestFinishing:
         assert stored(small, ticket).error_reason == "STORAGE_FULL"
         assert staged(small) == []
 
+    def test_rows_that_do_not_fit(self, small: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Where the row of the file can't be written its bytes are removed, and the upload has failed."""
+        ticket = issued(small)
+        receiving = begin(small, ticket)
+        receiving.append(0, b"abc", None)
+        monkeypatch.setattr(small.uploads.tickets, "complete", fails_with(errors.StorageFullError()))
+        with pytest.raises(errors.StorageFullError):
+            receiving.finish(NOTHING, None, small.jo)
+        assert stored(small, ticket).error_reason == "STORAGE_FULL"
+        assert [*small.blobs.list_blobs(), *small.blobs.list_staged()] == []
+
+    def test_no_room_to_say_so(self, small: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Where even the row that says so does not fit, the bytes that are removed make room for it."""
+        ticket = issued(small)
+        receiving = begin(small, ticket)
+        receiving.append(0, b"abc", None)
+        receiving.leave()
+        fail = small.uploads.tickets.fail
+
+        def fails(*arguments: Any) -> bool:
+            if staged(small):
+                raise errors.StorageFullError
+            return fail(*arguments)
+
+        monkeypatch.setattr(small.uploads.tickets, "fail", fails)
+        assert small.uploads.fail(small.jo, stored(small, ticket), errors.StorageFullError())
+        assert stored(small, ticket).error_reason == "STORAGE_FULL"
+        assert staged(small) == []
+
     def test_a_full_store_while_leaving(self, small: World, monkeypatch: pytest.MonkeyPatch) -> None:
         """Leaving ends the ticket too, and what came before is not offered for going on."""
         ticket = issued(small)

@@ -249,14 +249,24 @@ class Uploads:
         """Turn staged, synced bytes into the ticket's file."""
         location = self._blobs.commit(ticket.id, content.checksums, content.size_bytes, ticket.writer_epoch)
         seen = self.glance(content, content.beginning)
-        taken = self.changes.run(lambda: self.tickets.complete(caller, ticket, seen, location, purpose))
+        try:
+            taken = self.changes.run(lambda: self.tickets.complete(caller, ticket, seen, location, purpose))
+        except errors.StorageFullError:
+            self.drop_unused(location)  # Where the rows are full too, every byte counts.
+            raise
         if not taken.blob_is_new:
             self.drop_unused(location)
         return taken
 
     def fail(self, caller: Caller, ticket: Ticket, refusal: errors.RemoraError) -> bool:
         """End a ticket and remove its bytes at once; False, and nothing is done, if another writer has it."""
-        if not self.changes.run(lambda: self.tickets.fail(caller, ticket, refusal)):
+        try:
+            is_failed = self.changes.run(lambda: self.tickets.fail(caller, ticket, refusal))
+        except errors.StorageFullError:
+            # Rows lie on the same full disk: the bytes, of no use any more, make room for the row that says so.
+            self.discard(ticket)
+            is_failed = self.changes.run(lambda: self.tickets.fail(caller, ticket, refusal))
+        if not is_failed:
             return False
         self._blobs.discard(ticket.id, arrived=ticket.is_direct)
         failed = replace(ticket, state=TicketState.FAILED, error_reason=refusal.reason, error_message=refusal.message)

@@ -120,7 +120,8 @@ class Form(_Parts):
         is_last = self._seen == len(self._fields)
         wanted = self._file_field if is_last else self._fields[self._seen][0]
         if name != wanted:
-            raise SignedUrlInvalidError(f"the form must have the field {wanted} in this place, and no others.")
+            place = self._seen + 1
+            raise SignedUrlInvalidError(f"field {place} of the form must be {wanted}; send all in their given order.")
         self._value.clear()
         return is_last
 

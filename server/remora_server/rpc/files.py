@@ -129,6 +129,9 @@ class FileService(file_service_pb2_grpc.FileServiceServicer):
             parameters = bare.SerializeToString(deterministic=True) + content.checksums.sha256
         try:
             return await self._calls.once("UploadFile", request, answer, pb.UploadFileResponse.FromString, parameters)
+        except errors.StorageFullError:
+            taken = None  # Whatever was made was not committed, for certain.
+            raise
         finally:
             if location and (taken is None or not taken.blob_is_new):
                 self._calls.behind(lambda: uploads.drop_unused(location))

@@ -353,7 +353,7 @@ async def _read(info: Info, call: Callable[[Visit, str], Result], named: str) ->
 def _found(visit: Visit, named: str) -> Attachment:
     """Return a live attachment by its id, or by its URL the one of an issue that was changed last."""
     core, caller = visit.core, visit.caller
-    one: Attachment | None
+    one: Attachment | None = None
     if is_id(named, ids.ATTACHMENT):
         one = core.attachments.get(caller, named)
         if one.delete_time is not None or one.subject.type != "issue":
@@ -361,7 +361,7 @@ def _found(visit: Visit, named: str) -> Attachment:
     elif asset := asset_of(named, core.public_url):
         query = replace(of_asset(on_issues(visit), asset), order="UPDATE_TIME_DESC")
         one = next(iter(core.attachments.window(caller, query, Span(1)).items), None)
-    else:
+    elif "://" in named:
         one = core.attachments.latest_of_url(caller, on_issues(visit), named)
     if one is None:
         raise errors.NotFoundError("attachment", "attachments/-")
