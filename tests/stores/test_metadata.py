@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import multiprocessing
 import sqlite3
 import stat
@@ -115,6 +116,31 @@ def test_several_processes_migrate_at_once(tmp_path: Path) -> None:
     with multiprocessing.get_context("spawn").Pool(4) as pool:
         for round_ in range(5):
             assert sum(pool.map(_migrate, [tmp_path / f"{round_}.db"] * 4, chunksize=1)) == 5
+
+
+def test_endpoints_and_deliveries_stay_at_a_migration() -> None:
+    """Each endpoint is read for its creator, and its deliveries lie there as before, but refer to nothing."""
+    inner = peewee.SqliteDatabase(":memory:", pragmas={"foreign_keys": 1})
+    steps = ["0001_start", "0002_media", "0003_webhooks", "0004_assets", "0005_webhook_readers"]
+    for step in steps:
+        if step == steps[-1]:
+            _insert_all(inner, "webhook_endpoints", id="whk_1", creator_id="usr_1")
+            _insert_all(inner, "webhook_deliveries", id="whd_1", endpoint_id="whk_1", duration=7)
+        importlib.import_module(f"remora_server.stores.migrations.{step}").up(None, inner)
+    assert inner.execute_sql("SELECT reader_id FROM webhook_endpoints").fetchall() == [("usr_1",)]
+    inner.execute_sql("DELETE FROM webhook_endpoints")
+    kept = inner.execute_sql("SELECT id, endpoint_id, duration, next_time FROM webhook_deliveries").fetchall()
+    assert kept == [("whd_1", "whk_1", 7, None)]
+
+
+def _insert_all(database: peewee.Database, table: str, **values: object) -> None:
+    """Insert a row with something in every column that must have it."""
+    row: dict[str, object] = {
+        one.name: b"" if one.data_type == "BLOB" else 0 for one in database.get_columns(table) if not one.null
+    }
+    row |= values
+    marks = ", ".join("?" * len(row))
+    database.execute_sql(f"INSERT INTO {table} ({', '.join(row)}) VALUES ({marks})", tuple(row.values()))  # noqa: S608 - names of our own.
 
 
 def test_settings(database: Sqlite, tmp_path: Path) -> None:
