@@ -52,7 +52,7 @@ from remora_server.core.threads import Threads
 from remora_server.core.tickets import MAX_AGE, Tickets
 from remora_server.core.tokens import Tokens
 from remora_server.core.uploads import Uploads
-from remora_server.core.webhook_deliveries import WebhookDeliveries
+from remora_server.core.webhook_deliveries import Patience, WebhookDeliveries
 from remora_server.core.webhook_endpoints import WebhookEndpoints
 from remora_server.deliver.deliverer import Deliverer
 from remora_server.deliver.lookups import Lookups
@@ -185,8 +185,8 @@ def _webhooks(
         clock,
         seal=seal,
         sender=BlockingSender(destinations, lookups, timeout_seconds=config.webhook_timeout_seconds),
-        give_up_after=int(config.webhook_give_up_seconds * SECOND),
-        timeout=int(config.webhook_timeout_seconds * SECOND),
+        patience=Patience(int(config.webhook_timeout_seconds * SECOND), int(config.webhook_give_up_seconds * SECOND)),
+        told=log.warning,
     )
     return endpoints, deliveries
 

@@ -200,6 +200,8 @@ def test_giving_up(world: World) -> None:
     assert failing.disabled_reason is DisabledReason.FAILING
     assert failing.version == hook.version + 1
     assert world.types()[-1] == "webhook_endpoint.disabled"
+    assert [(hook.id in one, "failed for too long" in one) for one in world.warned] == [(True, True)]
+    assert world.deliveries.waiting()["given_up"] == 1
     assert world.told()[-1].actor.kind == "SYSTEM"
     (told,) = world.deliveries.list(world.jo, "acme", hook.id, [DeliveryState.FAILED]).items
     assert told.next_time is None
@@ -218,6 +220,7 @@ def test_gone(world: World) -> None:
     hook = create(world)
     happen(world)
     assert fail_once(world, hook, Sent(410, "it answered 410")).disabled_reason is DisabledReason.GONE
+    assert "it is gone" in world.warned[-1]
 
 
 def test_a_change_while_it_is_sent(world: World) -> None:
@@ -261,13 +264,13 @@ def test_what_is_not_for_an_endpoint_is_not_looked_through_again(world: World, m
 
 def test_the_queue(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """How much waits is counted up to a limit."""
-    assert world.deliveries.waiting() == {"waiting": 0, "endpoints": 0}
+    assert world.deliveries.waiting() == {"waiting": 0, "endpoints": 0, "given_up": 0}
     create(world, types=["link.created.v1"])
     create(world, subjects=())
     create(world, format=WebhookFormat.LINEAR, types=["link.created.v1"])
     waiting = world.deliveries.waiting()["waiting"]
     happen(world, 2)
-    assert world.deliveries.waiting() == {"waiting": waiting + 4, "endpoints": 2}
+    assert world.deliveries.waiting() == {"waiting": waiting + 4, "endpoints": 2, "given_up": 0}
     monkeypatch.setattr(webhook_deliveries, "MOST_WAITING", 2)
     assert world.deliveries.waiting()["waiting"] == 2
 

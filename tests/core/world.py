@@ -37,7 +37,7 @@ from remora_server.core.sweep import Sweep
 from remora_server.core.tenants import DEFAULT_SCOPES, Tenants
 from remora_server.core.tickets import Request, Tickets
 from remora_server.core.uploads import Uploads
-from remora_server.core.webhook_deliveries import WebhookDeliveries
+from remora_server.core.webhook_deliveries import Patience, WebhookDeliveries
 from remora_server.core.webhook_endpoints import WebhookEndpoints
 from remora_server.stores.blobs_memory import MemoryBlobs
 from remora_server.stores.database_sqlite import Sqlite
@@ -192,6 +192,7 @@ class World:
             seal=self.seal,
             destinations=Destinations(),
         )
+        self.warned: list[str] = []
         self.deliveries = WebhookDeliveries(
             self.store,
             self.changes,
@@ -201,8 +202,8 @@ class World:
             clock,
             seal=self.seal,
             sender=self.sender,
-            give_up_after=DAY,
-            timeout=15 * SECOND,
+            patience=Patience(timeout=15 * SECOND, give_up_after=DAY),
+            told=self.warned.append,
         )
         self.tenants = Tenants(self.store, clock)
         self.repeats = Repeats(self.store, clock)

@@ -529,6 +529,10 @@ class MetadataStore(Protocol):
         """Return the endpoints of all workspaces that are enabled."""
         ...
 
+    def count_given_up_webhook_endpoints(self) -> int:
+        """Count the endpoints of all workspaces that the service disabled, since they failed or said they are gone."""
+        ...
+
     def has_enabled_webhook_endpoint(self) -> bool:
         """Tell whether there is any of them, quickly."""
         ...

@@ -8,7 +8,7 @@ itself. What was sent when such a process died before it could say so is sent ag
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from remora_server.core import access, errors, ids, webhook_messages
@@ -52,6 +52,9 @@ KEPT: Micros = 7 * 24 * 3600 * SECOND
 GONE = 410
 
 
+def _nobody(_what: str) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Claim:
     """What one process alone may send to an endpoint now, in this order."""
@@ -69,6 +72,14 @@ class Attempt:
     begin_time: Micros
 
 
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long receivers are waited for: for one answer, and until one that gives no good answer is given up."""
+
+    timeout: Micros
+    give_up_after: Micros
+
+
 class WebhookDeliveries:
     """The rules of deliveries over a metadata store."""
 
@@ -83,8 +94,8 @@ class WebhookDeliveries:
         *,
         seal: Seal,
         sender: WebhookSender,
-        give_up_after: Micros,
-        timeout: Micros,
+        patience: Patience,
+        told: Callable[[str], object] = _nobody,
     ) -> None:
         self._store = store
         self._changes = changes
@@ -94,8 +105,9 @@ class WebhookDeliveries:
         self._clock = clock
         self._seal = seal
         self._sender = sender
-        self._give_up_after = give_up_after
-        self._claim_life = timeout + CLAIM_MARGIN
+        self._give_up_after = patience.give_up_after
+        self._claim_life = patience.timeout + CLAIM_MARGIN
+        self._told_of = told
         # How far the log was found to hold nothing for an endpoint as it is now.
         self._nothing_until: dict[tuple[str, int, int], int] = {}
 
@@ -171,14 +183,18 @@ class WebhookDeliveries:
         return self._changes.run(keep)
 
     def waiting(self) -> dict[str, int]:
-        """Count what waits to be sent, up to a limit, and the endpoints that it waits for."""
+        """Count what waits to be sent, up to a limit, the endpoints that it waits for, and those that were given up."""
         counts: list[int] = []
         for endpoint in self._store.enabled_webhook_endpoints():
             query = _query(endpoint)
             left = MOST_WAITING - sum(counts)
             if query is not None and left > 0:
                 counts.append(self._store.count_activities_behind(query, endpoint.cursor, left))
-        return {"waiting": sum(counts), "endpoints": sum(1 for count in counts if count)}
+        return {
+            "waiting": sum(counts),
+            "endpoints": sum(1 for count in counts if count),
+            "given_up": self._store.count_given_up_webhook_endpoints(),
+        }
 
     # For callers
 
@@ -329,6 +345,8 @@ class WebhookDeliveries:
             return endpoint
         service = Caller(endpoint.workspace_id, "", SERVICE, frozenset())
         self._log.record(service, "webhook_endpoint.disabled.v1", endpoint.id, {}, changed_fields=["enabled"])
+        why = "it said that it is gone" if reason is DisabledReason.GONE else "it has failed for too long"
+        self._told_of(f"{endpoint.id} is disabled, and what happens from now on waits: {why}; enable it to go on")
         return replace(endpoint, disabled_reason=reason, update_time=self._clock.now(), version=endpoint.version + 1)
 
     def _note(

@@ -104,10 +104,17 @@ class WebhookContract:
         ours = {one.id for one in made}
         enabled = [one for one in store.enabled_webhook_endpoints() if one.id in ours]
         assert enabled == sorted(made, key=lambda x: x.id)
+        given_up = store.count_given_up_webhook_endpoints()
+        store.update_webhook_endpoint(replace(enabled[0], disabled_reason=DisabledReason.REQUESTED))
+        assert store.count_given_up_webhook_endpoints() == given_up
+        store.update_webhook_endpoint(replace(enabled[0], disabled_reason=DisabledReason.FAILING))
+        assert store.count_given_up_webhook_endpoints() == given_up + 1
+        store.update_webhook_endpoint(enabled[0])
         for one in enabled:
             assert store.has_enabled_webhook_endpoint()
             store.update_webhook_endpoint(replace(one, disabled_reason=DisabledReason.GONE))
         assert not ours.intersection(one.id for one in store.enabled_webhook_endpoints())
+        assert store.count_given_up_webhook_endpoints() == given_up + len(enabled)
 
     def test_webhook_deliveries(self, store: MetadataStore, acme: Tenant) -> None:
         """One for each activity and endpoint; they go with time, also when their endpoint has gone."""

@@ -146,6 +146,12 @@ class WebhookRows(Rows):
         """Return the endpoints of all workspaces that are enabled."""
         return self._endpoints(self._db.rows(_enabled))
 
+    def count_given_up_webhook_endpoints(self) -> int:
+        """Count the endpoints of all workspaces that the service disabled."""
+        count = WebhookEndpoints.select(peewee.fn.COUNT(WebhookEndpoints.id))
+        given_up = [DisabledReason.FAILING.value, DisabledReason.GONE.value]
+        return self._count(count.where(WebhookEndpoints.disabled_reason.in_(given_up)))
+
     def has_enabled_webhook_endpoint(self) -> bool:
         """Tell whether there is any of them, quickly."""
         return self._db.row(_any_enabled) is not None
