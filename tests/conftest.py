@@ -30,7 +30,10 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say which programs were missing, so that nobody takes what was left out for passed."""
+    """Say why tests were tried again, and which programs were missing, so that nobody takes either for passed."""
+    for report in terminalreporter.getreports("rerun"):
+        terminalreporter.write_sep("_", f"tried once more: {report.nodeid}")
+        terminalreporter.write_line(report.longreprtext)
     reasons = [str(report.longrepr[2]) for report in terminalreporter.getreports("skipped")]
     for program in sorted({found[2] for reason in reasons if (found := reason.partition(MISSING))[1]}):
         terminalreporter.write_line(f"NOT TESTED here, for want of a program: {program}", red=True, bold=True)
