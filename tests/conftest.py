@@ -95,5 +95,5 @@ def start_server(tmp_path: Path) -> Iterator[Callable[..., RunningServer]]:
 
 @pytest.fixture
 def new_issue() -> str:
-    """Make a key that no other test uses."""
+    """Make a key that no other test uses; with five digits more behind it, it is still nobody else's."""
     return f"TEST-{next(_numbers)}"

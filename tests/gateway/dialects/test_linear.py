@@ -328,7 +328,7 @@ def test_issues_of_the_tracker(ask: Ask, api: Api, new_issue: str) -> None:
     """An issue has what its tracker told; one that was taken out of the registry is still what things hang on."""
     parent = push(api, new_issue, title="Whole")
     child = issue_pb2.Issue(
-        workspace_id="demo", key=f"{new_issue}1", title="Part", parent_issue_id=parent.id, completed=True,
+        workspace_id="demo", key=f"{new_issue}00001", title="Part", parent_issue_id=parent.id, completed=True,
         status=issue_pb2.IssueStatus(id="s1", name="Done", color="#0f0", category="completed"),
     )  # fmt: skip
     child.assignees.add(id="usr_1", display_name="Sam Patel", avatar_url="https://e.org/sam.png")
@@ -340,14 +340,14 @@ def test_issues_of_the_tracker(ask: Ask, api: Api, new_issue: str) -> None:
     (part,) = told["issue"]["children"]["nodes"]
     assert part.pop("completedAt").endswith("Z")
     assert part == {
-        "identifier": f"{new_issue}1", "title": "Part", "branchName": f"{new_issue}1-part".lower(),
+        "identifier": f"{new_issue}00001", "title": "Part", "branchName": f"{new_issue}00001-part".lower(),
         "state": {"id": "s1", "name": "Done", "type": "completed"},
         "assignee": {"displayName": "Sam Patel", "initials": "SP"},
         "parent": {"id": str(ids.to_uuid(parent.id)), "title": "Whole"},
         "children": {"nodes": []},
     }  # fmt: skip
     url = next(_urls)
-    ask(CREATE, i={"issueId": f"{new_issue}1", "title": "t", "url": url})
+    ask(CREATE, i={"issueId": f"{new_issue}00001", "title": "t", "url": url})
     api.issues.DeleteIssue(issue_service_pb2.DeleteIssueRequest(issue_id=made.id))
     left = ask('{attachment(id:"%s"){issue{id identifier title trashed state{name} team{key}}}}' % url)["attachment"]
     assert left["issue"]["id"] == str(ids.to_uuid(made.id))
@@ -370,7 +370,7 @@ def test_files_of_other_doors(ask: Ask, server: RunningServer, api: Api, new_iss
     assert httpx.get(signed["url"]).content == data
     for bad in ("0", "x", "-1", "1e3", "99999999", "0000000019999999", "000000001" + "9" * 5000):
         assert refused(ask('{attachment(id:"%s"){url}}' % one["id"], {"public-file-urls-expire-in": bad})) == INVALID
-    elsewhere = f"{new_issue}9"
+    elsewhere = f"{new_issue}00009"
     made = ask(CREATE, i={"issueId": elsewhere, "title": "Again", "url": one["url"]})["attachmentCreate"]["attachment"]
     assert ask('{attachmentIssue(id:"%s"){identifier}}' % made["id"])["attachmentIssue"]["identifier"] == elsewhere
     assert len(ask('{attachmentsForURL(url:"%s"){nodes{id}}}' % one["url"])["attachmentsForURL"]["nodes"]) == 2

@@ -205,21 +205,21 @@ def test_what_is_not_there(alex: tuple[Api, Get], new_issue: str) -> None:
     api, get = alex
     mine = upload(api, b"x", attach_to=new_issue).attachment_id
     link = get(f"/v1/issues/{new_issue}/links", "POST", json={"url": "https://example.com", "title": "t"}).json()["id"]
-    push(api, f"{new_issue}9")
+    push(api, f"{new_issue}00009")
     for path in (
         "/v1/issues/NONE-1/attachments",
         "/v1/issues/NONE-1/activity",
         "/v1/issues/NONE-1/subissues",
         "/v1/issues/NONE-1/links",
-        f"/v1/issues/{new_issue}9/attachments/{mine}",
-        f"/v1/issues/{new_issue}9/attachments/{mine}/content",
+        f"/v1/issues/{new_issue}00009/attachments/{mine}",
+        f"/v1/issues/{new_issue}00009/attachments/{mine}/content",
         f"/v1/issues/{new_issue}/attachments/att_01m7zk00000000000000000000",
         f"/v1/issues/{new_issue}/attachments/../../etc/passwd",
         f"/v1/issues/{new_issue}/nothing",
         "/v1/",
     ):
         assert code(get(path)) == (404, "not_found"), path
-    assert code(get(f"/v1/issues/{new_issue}9/links/{link}", "DELETE")) == (404, "not_found")
+    assert code(get(f"/v1/issues/{new_issue}00009/links/{link}", "DELETE")) == (404, "not_found")
     assert get(f"/v1/issues/{new_issue}/links/{link}", "DELETE").status_code == 204
     assert code(get(f"/v1/issues/{new_issue}/links/{link}", "DELETE")) == (404, "not_found")
     assert code(get(f"/v1/issues/{new_issue}/attachments/{mine}", "PUT")) == (405, "method_not_allowed")
@@ -262,7 +262,7 @@ def test_the_commands_of_the_document(server: RunningServer, new_issue: str) -> 
     api = server.api(key)
     file = keep(api, pages(["0 0 30 40"]) + uuid4().bytes, "a.pdf", new_issue)
     settled(api, file.id)
-    push(api, f"{new_issue}1", parent_issue_id=push(api, new_issue, title="Public API").issue.id)
+    push(api, f"{new_issue}00001", parent_issue_id=push(api, new_issue, title="Public API").issue.id)
     (attached,) = at_door(server, key)(f"/v1/issues/{new_issue}/attachments").json()["results"]
     environment = {"API_BASE_URL": server.ready["http"], "ACCESS_TOKEN": key, "PATH": "/usr/bin:/bin"}
     ids = {"PLAT-142": new_issue, "att_overview_pdf": attached["id"]}
@@ -285,5 +285,5 @@ def test_the_commands_of_the_document(server: RunningServer, new_issue: str) -> 
     assert json.loads(links)["results"] == []
     assert list(json.loads(link)) == ["linkId", "id", "url", "title", "createdUtc"]
     assert deleted == ""
-    assert [told["issueKey"] for told in json.loads(subissues)["results"]] == [f"{new_issue}1"]
+    assert [told["issueKey"] for told in json.loads(subissues)["results"]] == [f"{new_issue}00001"]
     assert at_door(server, key)(f"/v1/issues/{new_issue}/links").json()["results"] == []

@@ -179,8 +179,8 @@ def test_external_links(ask: Ask, server: RunningServer, new_issue: str) -> None
 def test_what_is_not_there(ask: Ask, server: RunningServer, new_issue: str) -> None:
     """404 for an unknown issue, attachment, change, link or path, for what is on another issue, and for other users."""
     mine = attach(ask, new_issue, b"x")["id"]
-    push(server.api(), f"{new_issue}9")
-    here, there = f"/v2/issues/{new_issue}", f"/v2/issues/{new_issue}9"
+    push(server.api(), f"{new_issue}00009")
+    here, there = f"/v2/issues/{new_issue}", f"/v2/issues/{new_issue}00009"
     for path in (
         "/v2/issues/NONE-1",
         "/v2/issues/NONE-1/attachments",

@@ -84,8 +84,8 @@ def test_changes_and_links_of_the_real_client(tracker: TrackerClient, server: Ru
     """It pages through the changelog, and makes and breaks links between issues."""
     api = server.api()
     push(api, new_issue, title="Parent")
-    push(api, f"{new_issue}1", title="Child")
-    issue, child = tracker.issues[new_issue], tracker.issues[f"{new_issue}1"]
+    push(api, f"{new_issue}00001", title="Child")
+    issue, child = tracker.issues[new_issue], tracker.issues[f"{new_issue}00001"]
     for number in range(3):
         file = io.BytesIO(uuid4().bytes)
         file.name = f"{number}.bin"
