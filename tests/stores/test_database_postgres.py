@@ -314,7 +314,7 @@ def test_a_write_that_was_put_off_and_is_refused(
 
     def move() -> bool:
         store.charge(acme.id, 100, 0)
-        return store.update_attachment(takes)
+        return store.place_attachment(takes)
 
     assert writer.run(move) is False
     assert begun == 2  # The second time it is careful.

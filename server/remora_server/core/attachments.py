@@ -460,7 +460,9 @@ class Attachments:
     ) -> Attachment:
         now = self._clock.now()
         written = replace(stored, updater=caller.actor, update_time=now, version=stored.version + 1, **values)
-        if not self._store.update_attachment(written):
+        if "delete_time" not in values:
+            self._store.update_attachment(written)
+        elif not self._store.place_attachment(written):
             subject = written.subject
             other = (
                 self._store.live_attachment_by_file(subject.type, subject.id, written.file_id)

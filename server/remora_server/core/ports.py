@@ -322,7 +322,11 @@ class MetadataStore(Protocol):
         """Tell whether any workspace has an attachment with this id."""
         ...
 
-    def update_attachment(self, changed: Attachment) -> bool:
+    def update_attachment(self, changed: Attachment) -> None:
+        """Write what an edit may change: all mutable fields but the URL, and when it was deleted and is purged."""
+        ...
+
+    def place_attachment(self, changed: Attachment) -> bool:
         """Write all mutable fields; False if a live one with the same subject and target stands in the way."""
         ...
 

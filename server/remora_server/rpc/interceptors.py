@@ -94,6 +94,24 @@ def token_of(context: grpc.aio.ServicerContext[Any, Any]) -> str:
     raise TokenMissingError
 
 
+class Unregistered:
+    """Stands in for the server while services are added to it: their methods are found by name at each call.
+
+    A server of grpc.aio that has registered methods gathers a future of each into one `asyncio.wait`, for every call.
+    With the seventy methods here that cost a lone caller 40 microseconds a call.
+    """
+
+    def __init__(self, server: grpc.aio.Server) -> None:
+        self._server = server
+
+    def add_generic_rpc_handlers(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
+        """Pass handlers on."""
+        self._server.add_generic_rpc_handlers(handlers)
+
+    def add_registered_method_handlers(self, service_name: str, handlers: dict[str, Handler]) -> None:
+        """Register nothing: those of `add_generic_rpc_handlers` are the same ones."""
+
+
 class Gate:
     """Lets calls in and errors out.
 
@@ -117,7 +135,6 @@ class Gate:
         """Register the handlers of one service, each behind the gate."""
         wrapped = {name: self._wrap(handler, f"/{service_name}/{name}") for name, handler in handlers.items()}
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service_name, wrapped),))
-        self._server.add_registered_method_handlers(service_name, wrapped)
 
     def _wrap(self, handler: Handler, method: str) -> Handler:
         if handler.request_streaming or handler.response_streaming:

@@ -52,7 +52,7 @@ from remora_server.rpc.calls import Calls, Traffic
 from remora_server.rpc.capabilities import CapabilityService
 from remora_server.rpc.files import FileService, Streams
 from remora_server.rpc.health import Health
-from remora_server.rpc.interceptors import Gate, Keys, scopes_of, token_of
+from remora_server.rpc.interceptors import Gate, Keys, Unregistered, scopes_of, token_of
 from remora_server.rpc.issues import IssueService
 from remora_server.rpc.links import LinkService
 from remora_server.rpc.reflection import add_reflection
@@ -150,7 +150,8 @@ class RpcServer:
             # Two servers on one port would otherwise both bind, and each get half of the calls.
             options=(*OPTIONS, ("grpc.so_reuseport", int(port.is_shared)))
         )
-        # The generated functions ask of a server only what the gate offers.
+        # The generated functions ask of a server only what these two offer.
+        unregistered = cast("grpc.aio.Server", Unregistered(self._server))
         server = cast("grpc.aio.Server", Gate(self._server, scopes_of(SERVICES), keys, traffic, proxies))
         file_service_pb2_grpc.add_FileServiceServicer_to_server(
             FileService(
@@ -195,8 +196,8 @@ class RpcServer:
         capability_service_pb2_grpc.add_CapabilityServiceServicer_to_server(
             CapabilityService(rules.uploads.limits, mode, transports), server
         )
-        health_pb2_grpc.add_HealthServicer_to_server(self.health, self._server)
-        add_reflection(self._server, (*(service.full_name for service in SERVICES), health.SERVICE_NAME))
+        health_pb2_grpc.add_HealthServicer_to_server(self.health, unregistered)
+        add_reflection(unregistered, (*(service.full_name for service in SERVICES), health.SERVICE_NAME))
 
     async def start(self, address: str) -> int:
         """Begin to serve; return the port, which the system chooses for port 0."""

@@ -72,10 +72,10 @@ class AttachmentContract:
         assert store.find_or_add_attachment(second) == (first, False)
         assert store.find_or_add_attachment(acme.attachment(subject(2)))[1]
         assert store.find_or_add_attachment(Tenant(store, "beta").attachment(subject()))[1]
-        assert store.update_attachment(replace(first, delete_time=NOW, version=2))
+        assert store.place_attachment(replace(first, delete_time=NOW, version=2))
         assert store.live_attachment_by_url(acme.id, "issue", subject().id, first.url_key) is None
         assert store.find_or_add_attachment(second) == (second, True)
-        assert not store.update_attachment(replace(first, delete_time=None, version=3))
+        assert not store.place_attachment(replace(first, delete_time=None, version=3))
         assert store.attachment(acme.id, first.id) == replace(first, delete_time=NOW, version=2)
 
     def test_one_live_per_file(self, store: MetadataStore, acme: Tenant) -> None:
@@ -86,13 +86,13 @@ class AttachmentContract:
         assert store.find_or_add_attachment(second) == (first, False)
         assert store.find_or_add_attachment(acme.held(subject(2), file))[1]
         assert len(store.live_attachments_of_file(file.id)) == 2
-        assert store.update_attachment(replace(first, delete_time=NOW))
+        assert store.place_attachment(replace(first, delete_time=NOW))
         assert len(store.live_attachments_of_file(file.id)) == 1
         assert store.find_or_add_attachment(second) == (second, True)
-        assert not store.update_attachment(first)
+        assert not store.place_attachment(first)
 
     def test_attachments_update(self, store: MetadataStore, acme: Tenant) -> None:
-        """Every mutable field is written."""
+        """Every mutable field is written; those that make its place only where it is placed anew."""
         one = acme.attachment(subject())
         store.find_or_add_attachment(one)
         changed = replace(
@@ -112,7 +112,17 @@ class AttachmentContract:
             purge_time=NOW + 6,
             version=2,
         )
-        assert store.update_attachment(changed)
+        edited = replace(
+            changed,
+            url=one.url,
+            normalized_url=one.normalized_url,
+            url_key=one.url_key,
+            delete_time=one.delete_time,
+            purge_time=one.purge_time,
+        )
+        store.update_attachment(changed)
+        assert store.attachment(acme.id, one.id) == edited
+        assert store.place_attachment(changed)
         assert store.attachment(acme.id, one.id) == changed
 
     def test_an_id_that_is_taken(self, store: MetadataStore, acme: Tenant) -> None:

@@ -120,7 +120,7 @@ class FileContract:
         assert store.file_with_content(key, acme.jo.id, own_only=False) == jos
         store.update_file(replace(jos, state=FileState.QUARANTINED))
         assert store.file_with_content(key, acme.jo.id, own_only=False) == kims
-        store.update_attachment(replace(held, delete_time=NOW))
+        store.place_attachment(replace(held, delete_time=NOW))
         assert store.file_with_content(key, acme.jo.id, own_only=False) is None
 
     def test_own_content_of_a_name_and_type(self, store: MetadataStore, acme: Tenant) -> None:

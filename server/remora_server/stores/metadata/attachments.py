@@ -26,10 +26,7 @@ from remora_server.stores.metadata.rows import (
 )
 from remora_server.stores.tables import EMPTY, Attachments, Files, Users
 
-MUTABLE = (
-    Attachments.url,
-    Attachments.normalized_url,
-    Attachments.url_key,
+EDITED = (
     Attachments.title,
     Attachments.subtitle,
     Attachments.icon_url,
@@ -41,9 +38,15 @@ MUTABLE = (
     Attachments.updater_id,
     Attachments.update_time,
     Attachments.archive_time,
+    Attachments.version,
+)
+# What the unique indexes look at, and what goes with it.
+PLACED = (
+    Attachments.url,
+    Attachments.normalized_url,
+    Attachments.url_key,
     Attachments.delete_time,
     Attachments.purge_time,
-    Attachments.version,
 )
 ATTACHMENT = (
     Attachments.id,
@@ -55,12 +58,15 @@ ATTACHMENT = (
     Attachments.creator_id,
     Attachments.create_time,
     Attachments.shown_creator,
-    *MUTABLE,
+    *EDITED,
+    *PLACED,
 )
 WIDTH = len(ATTACHMENT)
 CREATOR, UPDATER = place(ATTACHMENT, Attachments.creator_id), place(ATTACHMENT, Attachments.updater_id)
 ADD_ATTACHMENT = kept_insert(Attachments, ATTACHMENT, or_nothing=True)
-UPDATE_ATTACHMENT = kept_update(Attachments, MUTABLE, Attachments.id)
+# A column that is named is written in every index that has it, changed or not.
+UPDATE_ATTACHMENT = kept_update(Attachments, EDITED, Attachments.id)
+PLACE_ATTACHMENT = kept_update(Attachments, (*EDITED, *PLACED), Attachments.id)
 CONDITIONS = {
     "id": Attachments.id,
     "url": Attachments.url,
@@ -150,7 +156,8 @@ class AttachmentRows(FileRows):
             new.creator.id,
             new.create_time,
             _shown_text(new.shown_creator),
-            *_mutable(new),
+            *_edited(new),
+            *_placed(new),
         )
         find, key = _live_by_file, [subject.type, subject.id, new.file_id]
         if not new.file_id:
@@ -164,9 +171,13 @@ class AttachmentRows(FileRows):
         """Tell whether any workspace has an attachment with this id."""
         return self._db.row(_id_taken, attachment_id) is not None
 
-    def update_attachment(self, changed: Attachment) -> bool:
+    def update_attachment(self, changed: Attachment) -> None:
+        """Write what an edit may change: all mutable fields but the URL, and when it was deleted and is purged."""
+        self._db.write(UPDATE_ATTACHMENT, *_edited(changed), changed.id)
+
+    def place_attachment(self, changed: Attachment) -> bool:
         """Write all mutable fields; False if a live one with the same subject and target stands in the way."""
-        return self._db.try_change(UPDATE_ATTACHMENT, *_mutable(changed), changed.id)
+        return self._db.try_change(PLACE_ATTACHMENT, *_edited(changed), *_placed(changed), changed.id)
 
     def list_attachments(self, query: AttachmentQuery, after: Position | None, limit: int) -> Sequence[Attachment]:
         """Return attachments in the query's order, each with its file."""
@@ -226,8 +237,9 @@ class AttachmentRows(FileRows):
         (
             id_, workspace_id, subject_type, subject_id, subject_key, file_id, creator_id, create_time,
             shown_creator,
-            url, normalized_url, url_key, title, subtitle, icon_url, group_key, metadata, source, external_id,
-            sequence_number, updater_id, update_time, archive_time, delete_time, purge_time, version, *file,
+            title, subtitle, icon_url, group_key, metadata, source, external_id,
+            sequence_number, updater_id, update_time, archive_time, version,
+            url, normalized_url, url_key, delete_time, purge_time, *file,
         ) = row
         # fmt: on
         return Attachment(
@@ -336,11 +348,8 @@ def _shown_text(shown: ShownCreator) -> str:
     return encode_json([shown.name, shown.icon_url]) if shown != NOBODY_SHOWN else ""
 
 
-def _mutable(attachment: Attachment) -> tuple[object, ...]:
+def _edited(attachment: Attachment) -> tuple[object, ...]:
     return (
-        attachment.url,
-        attachment.normalized_url,
-        attachment.url_key,
         attachment.title,
         attachment.subtitle,
         attachment.icon_url,
@@ -352,7 +361,15 @@ def _mutable(attachment: Attachment) -> tuple[object, ...]:
         attachment.updater.id,
         attachment.update_time,
         attachment.archive_time,
+        attachment.version,
+    )
+
+
+def _placed(attachment: Attachment) -> tuple[object, ...]:
+    return (
+        attachment.url,
+        attachment.normalized_url,
+        attachment.url_key,
         attachment.delete_time,
         attachment.purge_time,
-        attachment.version,
     )
