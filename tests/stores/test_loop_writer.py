@@ -109,6 +109,69 @@ def test_the_loop_waits_for_no_commit_while_others_would_wait_with_it(
         assert bench.rows() == 5
 
 
+def test_a_batch_waits_for_more_as_long_as_more_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Changes that come one in each turn of the loop, or a few turns apart, are one commit."""
+    monkeypatch.setattr(loop_writer, "GATHER_SECONDS", PLENTY)
+
+    async def changes(bench: Bench) -> None:
+        waiting = []
+        for number in range(20):
+            waiting.append(asyncio.ensure_future(bench.change(f"w{number}")))
+            for _ in range(number % 5):
+                await asyncio.sleep(0)
+        await asyncio.gather(*waiting)
+
+    with opened(tmp_path) as bench:
+        asyncio.run(changes(bench))
+        assert bench.committed_on == ["commit"]
+        assert bench.rows() == 20
+
+
+def test_a_batch_waits_neither_for_ever_nor_for_more_than_it_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though more come in every turn, a batch is run when it is full, and when it has waited long enough."""
+    monkeypatch.setattr(loop_writer, "GATHER_SECONDS", PLENTY)
+    monkeypatch.setattr(loop_writer, "TURN_CALLS", 5)
+
+    async def changes(bench: Bench, name: str, count: int) -> None:
+        waiting = []
+        for number in range(count):
+            waiting.append(asyncio.ensure_future(bench.change(f"{name}{number}")))
+            await asyncio.sleep(0)
+        await asyncio.gather(*waiting)
+
+    with opened(tmp_path) as bench:
+        asyncio.run(changes(bench, "full", 5))
+        assert bench.committed_on == ["commit"]
+        monkeypatch.setattr(loop_writer, "TURN_CALLS", 1000)
+        monkeypatch.setattr(loop_writer, "GATHER_SECONDS", 0.0)
+        asyncio.run(changes(bench, "late", 50))
+        assert len(bench.committed_on) > 2
+        assert bench.rows() == 55
+
+
+def test_a_lone_caller_s_change_waits_for_no_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once a caller is known to be alone, its change is run in the next turn."""
+    monkeypatch.setattr(loop_writer, "QUICK_SECONDS", PLENTY)
+    monkeypatch.setattr(loop_writer, "GATHER_SECONDS", PLENTY)
+    monkeypatch.setattr(loop_writer, "LONE_CHANGES", 2)
+
+    async def changes(bench: Bench) -> None:
+        for number in range(3):
+            await bench.change(f"w{number}")
+        before = len(bench.committed_on)
+        last = asyncio.ensure_future(bench.change("w3"))
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert len(bench.committed_on) == before + 1
+        await last
+
+    with opened(tmp_path) as bench:
+        asyncio.run(changes(bench))
+        assert bench.rows() == 4
+
+
 def test_a_slow_disk_is_waited_for_beside_the_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """After a commit that took its time the loop waits for none, not even a lone caller's."""
     monkeypatch.setattr(loop_writer, "QUICK_SECONDS", 0.0)

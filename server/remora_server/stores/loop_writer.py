@@ -6,6 +6,10 @@ over. A change costs the loop some fifty microseconds. Changes of many rows are 
 makes them; those that find the database locked or fail half-way go there from here. For SQLite only: a statement of
 PostgreSQL waits for the network.
 
+A server of grpc.aio takes in one call in a turn of its loop. So a batch waits for more as long as more come: at 64
+callers it then holds some forty changes instead of six, and a call costs a fifth less. The turns that it waits in vain
+take a tenth of a millisecond together, and are not waited where one caller is alone.
+
 Handing a commit over and hearing of its end costs a lone caller as much as the commit itself. So where a change is all
 that the server does, and the disk answered quickly last time, the loop waits for that one commit.
 """
@@ -27,6 +31,8 @@ from remora_server.stores.writer import Job, Writer, run_job
 Result = TypeVar("Result")
 
 TURN_CALLS = 64  # Some three milliseconds.
+QUIET_TURNS = 40  # Turns of the loop in which nothing came, after which a batch is run.
+GATHER_SECONDS = 0.004  # The longest that a batch waits; turns are long while uploads stream in.
 QUICK_SECONDS = 0.001  # What the loop waits for a commit, where it does.
 LONE_CHANGES = 8  # Batches of one change in a row, by which a lone caller is known.
 HERE_LIMIT = 256  # Commits on the loop between two on the thread, which also takes what they wrote into the database.
@@ -48,6 +54,9 @@ class LoopWriter:
         self._committed_here = 0
         self._single = 0  # Batches of one change, one after the other.
         self._gathered: list[Job] = []
+        self._seen = 0  # How many of them a turn ago.
+        self._quiet_turns = 0
+        self._gather_until = 0.0
         self._is_scheduled = False
         self._is_committing = False
         self._is_patient = True  # Whether this connection still waits for locks, as it must not on the loop.
@@ -62,14 +71,34 @@ class LoopWriter:
         """Run `call` with the others of this turn of the loop; `future` gets its outcome once that is durable."""
         self._gathered.append(Job(call, future, loop))
         if not self._is_scheduled and not self._is_committing:
-            self._is_scheduled = True
-            loop.call_soon(self._run_gathered, loop)
+            self._schedule(loop)
 
     def close(self) -> None:
         """Finish the commit that is under way and end the thread; call it on the loop. Later changes pass by here."""
         self._closed = True
         self._commits.put(None)
         self._thread.join()
+
+    def _schedule(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._is_scheduled = True
+        self._seen = self._quiet_turns = 0
+        self._gather_until = time.monotonic() + GATHER_SECONDS
+        loop.call_soon(self._gather, loop)
+
+    def _gather(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Run what has come, or look again in the next turn of the loop, whether more has come."""
+        came = len(self._gathered)
+        self._quiet_turns = 0 if came > self._seen else self._quiet_turns + 1
+        self._seen = came
+        is_full = came >= TURN_CALLS or self._quiet_turns >= QUIET_TURNS or time.monotonic() >= self._gather_until
+        if is_full or self._is_lone():
+            self._run_gathered(loop)
+        else:
+            loop.call_soon(self._gather, loop)
+
+    def _is_lone(self) -> bool:
+        # Of many callers, one is now and then the only one whose call was read already.
+        return self._single >= LONE_CHANGES and self._is_alone()
 
     def _run_gathered(self, loop: asyncio.AbstractEventLoop) -> None:
         self._is_scheduled = False
@@ -79,8 +108,7 @@ class LoopWriter:
             for job in batch:
                 self._pass_on(job)
         if self._gathered and not self._is_committing:
-            self._is_scheduled = True
-            loop.call_soon(self._run_gathered, loop)
+            self._schedule(loop)
 
     def _run(self, batch: Sequence[Job], loop: asyncio.AbstractEventLoop) -> bool:
         """Run a batch here up to its commit; False, and nothing has happened, if the other thread must do it."""
@@ -139,10 +167,8 @@ class LoopWriter:
 
     def _may_commit_here(self, batch: Sequence[Job]) -> bool:
         """Tell whether the loop may wait for this commit; then it is not one that has a checkpoint to make."""
-        # Of many callers, one is now and then the only one whose call was read already.
         self._single = self._single + 1 if len(batch) == 1 else 0
-        is_lone = self._single >= LONE_CHANGES and self._is_alone()
-        may = is_lone and self._was_quick and self._committed_here < HERE_LIMIT
+        may = self._is_lone() and self._was_quick and self._committed_here < HERE_LIMIT
         if may and not self._committed_here:
             self._database.command(CHECKPOINTS_OFF)
         elif self._committed_here and not may:
@@ -160,8 +186,7 @@ class LoopWriter:
         for job in batch:
             job.settle()
         if self._gathered and not self._is_scheduled:
-            self._is_scheduled = True
-            loop.call_soon(self._run_gathered, loop)
+            self._schedule(loop)
 
     def _failed(self, batch: Sequence[Job], loop: asyncio.AbstractEventLoop) -> None:
         self._give_up()
