@@ -13,6 +13,9 @@ from tests.gateway.fuzzing import MODES, Fuzzer, LeakError, Tally, failures_in, 
 from tests.running import RunningServer
 
 EXAMPLES = 2
+# A thread of an earlier test's client may draw from `random`, to spread its pauses, while a request is made up;
+# Hypothesis takes that for the strategy's doing.
+pytestmark = pytest.mark.filterwarnings("ignore:Do not use the .random. module inside strategies")
 
 
 @pytest.mark.timeout(300)  # It computes for some seconds, which are many where others compute, too.

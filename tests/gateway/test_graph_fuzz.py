@@ -27,6 +27,8 @@ from tests.running import Api, RunningServer
 from tests.uploading import upload
 
 EXAMPLES = 3
+# See test_fuzz.py.
+pytestmark = pytest.mark.filterwarnings("ignore:Do not use the .random. module inside strategies")
 OURS = {"INTERNAL_SERVER_ERROR"}
 # Texts that GraphQL takes as they are; of the odd ones a few have lone halves of characters.
 TEXTS = st.sampled_from([text for text in ODD if "\\" not in text and text.isprintable() and '"' not in text])
