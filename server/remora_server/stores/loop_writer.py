@@ -30,7 +30,7 @@ from remora_server.stores.writer import Job, Writer, run_job
 
 Result = TypeVar("Result")
 
-TURN_CALLS = 64  # Some three milliseconds.
+TURN_CALLS = 64  # In one batch: some three milliseconds.
 QUIET_TURNS = 40  # Turns of the loop in which nothing came, after which a batch is run.
 GATHER_SECONDS = 0.004  # The longest that a batch waits; turns are long while uploads stream in.
 QUICK_SECONDS = 0.001  # What the loop waits for a commit, where it does.
@@ -68,7 +68,7 @@ class LoopWriter:
     def submit_to(
         self, call: Callable[[], Result], loop: asyncio.AbstractEventLoop, future: asyncio.Future[Result]
     ) -> None:
-        """Run `call` with the others of this turn of the loop; `future` gets its outcome once that is durable."""
+        """Run `call` in one batch with those that come just after; `future` gets its outcome once that is durable."""
         self._gathered.append(Job(call, future, loop))
         if not self._is_scheduled and not self._is_committing:
             self._schedule(loop)
@@ -90,13 +90,14 @@ class LoopWriter:
         came = len(self._gathered)
         self._quiet_turns = 0 if came > self._seen else self._quiet_turns + 1
         self._seen = came
-        is_full = came >= TURN_CALLS or self._quiet_turns >= QUIET_TURNS or time.monotonic() >= self._gather_until
-        if is_full or self._is_lone():
+        is_over = self._quiet_turns >= QUIET_TURNS or time.monotonic() >= self._gather_until
+        if is_over or came >= TURN_CALLS or self._is_lone():
             self._run_gathered(loop)
         else:
             loop.call_soon(self._gather, loop)
 
     def _is_lone(self) -> bool:
+        """Tell whether one caller is all that the server has to do."""
         # Of many callers, one is now and then the only one whose call was read already.
         return self._single >= LONE_CHANGES and self._is_alone()
 
