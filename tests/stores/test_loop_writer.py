@@ -132,6 +132,7 @@ def test_a_batch_waits_neither_for_ever_nor_for_more_than_it_holds(
 ) -> None:
     """Though more come in every turn, a batch is run when it is full, and when it has waited long enough."""
     monkeypatch.setattr(loop_writer, "GATHER_SECONDS", PLENTY)
+    monkeypatch.setattr(loop_writer, "QUIET_TURNS", 10**9)
     monkeypatch.setattr(loop_writer, "TURN_CALLS", 5)
 
     async def changes(bench: Bench, name: str, count: int) -> None:
